@@ -1,0 +1,315 @@
+//! Limits: what they count, over which span, up to which cap; and how one is named in Redis.
+//!
+//! All limits with the same platform, model and key apply together, so their counters share one
+//! hash field (a *group*); inside it each counter carries a [`CounterCode`] made of metric and
+//! period. Names are made of what the limit is, never of a running number: a limit that is removed
+//! and added again finds its usage.
+
+use super::{
+    amount::COUNTER_MAX,
+    id::{KeyId, Model, Platform},
+};
+
+/// What a limit counts. The number is part of [`CounterCode`] and known to the scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Metric {
+    Cost = 0,
+    Tokens = 1,
+    Requests = 2,
+    Concurrency = 3,
+}
+
+/// The span a limit counts over. Calendar spans are in the account's time zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Period {
+    /// Concurrency has no window.
+    None,
+    Minute,
+    Hour,
+    Day,
+    /// From Monday.
+    Week,
+    Month,
+    /// Anchored at the first use, stepping whole periods of so many seconds.
+    Rolling(u32),
+}
+
+/// Why a text is no period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be minute, hour, day, week, month or rolling:<seconds> \
+     (1 to 2097135 seconds, or whole hours up to 100 years)"
+)]
+pub struct BadPeriod;
+
+/// Rolling periods up to here (24 days) are any number of seconds; longer ones are whole hours.
+pub const ROLLING_SECONDS_MAX: u32 = ROLLING_HOURS - ROLLING_BASE - 1;
+const ROLLING_HOURS_MAX: u32 = 876_600;
+
+impl Metric {
+    pub const ALL: [Metric; 4] = [Metric::Cost, Metric::Tokens, Metric::Requests, Metric::Concurrency];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Metric::Cost => "cost",
+            Metric::Tokens => "tokens",
+            Metric::Requests => "requests",
+            Metric::Concurrency => "concurrency",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.as_str() == text)
+    }
+}
+
+impl Period {
+    /// # Errors
+    /// [`BadPeriod`] for an unknown word or a rolling length out of range.
+    pub fn parse(text: &str) -> Result<Self, BadPeriod> {
+        match text {
+            "minute" => Ok(Period::Minute),
+            "hour" => Ok(Period::Hour),
+            "day" => Ok(Period::Day),
+            "week" => Ok(Period::Week),
+            "month" => Ok(Period::Month),
+            _ => {
+                let digits = text.strip_prefix("rolling:").ok_or(BadPeriod)?;
+                if digits.is_empty() || digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
+                    return Err(BadPeriod);
+                }
+                let seconds: u32 = digits.parse().map_err(|_| BadPeriod)?;
+                let whole_hours = seconds.is_multiple_of(3600) && seconds / 3600 <= ROLLING_HOURS_MAX;
+                if seconds <= ROLLING_SECONDS_MAX || whole_hours {
+                    Ok(Period::Rolling(seconds))
+                } else {
+                    Err(BadPeriod)
+                }
+            }
+        }
+    }
+
+    /// The word on the wire; `None` for concurrency.
+    #[must_use]
+    pub fn as_text(self) -> Option<String> {
+        Some(match self {
+            Period::None => return None,
+            Period::Minute => "minute".into(),
+            Period::Hour => "hour".into(),
+            Period::Day => "day".into(),
+            Period::Week => "week".into(),
+            Period::Month => "month".into(),
+            Period::Rolling(seconds) => format!("rolling:{seconds}"),
+        })
+    }
+}
+
+/// Metric and period in 24 bits: the metric in the top two, then 0 none, 1..=5 calendar,
+/// `1 << 21 | hours` for rolling whole hours, `16 + seconds` for other rolling lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CounterCode(pub u32);
+
+const PERIOD_BITS: u32 = 22;
+const ROLLING_BASE: u32 = 16;
+const ROLLING_HOURS: u32 = 1 << 21;
+
+impl CounterCode {
+    #[must_use]
+    pub fn new(metric: Metric, period: Period) -> Self {
+        let period = match period {
+            Period::None => 0,
+            Period::Minute => 1,
+            Period::Hour => 2,
+            Period::Day => 3,
+            Period::Week => 4,
+            Period::Month => 5,
+            Period::Rolling(seconds) if seconds.is_multiple_of(3600) => ROLLING_HOURS | (seconds / 3600),
+            Period::Rolling(seconds) => ROLLING_BASE + seconds,
+        };
+        Self(((metric as u32) << PERIOD_BITS) | period)
+    }
+
+    /// `None` when the bits name no metric and period: corrupt state.
+    #[must_use]
+    pub fn split(self) -> Option<(Metric, Period)> {
+        let metric = *Metric::ALL.get((self.0 >> PERIOD_BITS) as usize)?;
+        let period = match self.0 & ((1 << PERIOD_BITS) - 1) {
+            0 => Period::None,
+            1 => Period::Minute,
+            2 => Period::Hour,
+            3 => Period::Day,
+            4 => Period::Week,
+            5 => Period::Month,
+            6..=ROLLING_BASE => return None,
+            hours if hours & ROLLING_HOURS != 0 => Period::Rolling((hours & !ROLLING_HOURS) * 3600),
+            seconds => Period::Rolling(seconds - ROLLING_BASE),
+        };
+        Some((metric, period))
+    }
+}
+
+/// One rule. `cap`: `None` is unlimited (still counted), `Some(0)` disabled, `Some(n)` a cap.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Limit {
+    /// A platform, or `*`.
+    pub platform: Box<str>,
+    /// A model, or `*`.
+    pub model: Box<str>,
+    pub metric: Metric,
+    /// [`Period::None`] exactly when the metric is concurrency.
+    pub period: Period,
+    pub cap: Option<i64>,
+}
+
+impl Limit {
+    #[must_use]
+    pub fn code(&self) -> CounterCode {
+        CounterCode::new(self.metric, self.period)
+    }
+
+    /// Whether a call of this platform and model falls under the limit. An absent platform or
+    /// model matches `*` alone.
+    #[must_use]
+    pub fn applies(&self, platform: Option<&str>, model: Option<&str>) -> bool {
+        let fits = |rule: &str, given: Option<&str>| rule == "*" || given == Some(rule);
+        fits(&self.platform, platform) && fits(&self.model, model)
+    }
+}
+
+/// Limits that one account or one key may have.
+pub const LIMITS_MAX: usize = 64;
+
+/// Checks a whole list, of an account or of a key, before it is stored.
+///
+/// # Errors
+/// A sentence that names the first limit that cannot stand, and why.
+pub fn check_limits(limits: &[Limit]) -> Result<(), String> {
+    if limits.len() > LIMITS_MAX {
+        return Err(format!("there may be at most {LIMITS_MAX} limits, these are {}", limits.len()));
+    }
+    for (position, limit) in limits.iter().enumerate() {
+        check_limit(limit).map_err(|why| format!("limit {position}: {why}"))?;
+        let same = |other: &Limit| {
+            other.platform == limit.platform && other.model == limit.model && other.code() == limit.code()
+        };
+        if let Some(first) = limits[..position].iter().position(same) {
+            return Err(format!(
+                "limit {position}: has the platform, model, metric and period of limit {first}; keep one of them"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_limit(limit: &Limit) -> Result<(), String> {
+    Platform::new(&limit.platform).map_err(|bad| format!("platform {bad}"))?;
+    Model::new(&limit.model).map_err(|bad| format!("model {bad}"))?;
+    match (limit.metric, limit.period.as_text()) {
+        (Metric::Concurrency, None) => {}
+        (Metric::Concurrency, Some(_)) => return Err("a concurrency limit has no period".into()),
+        (metric, None) => return Err(format!("a {} limit needs a period", metric.as_str())),
+        (_, Some(period)) => {
+            Period::parse(&period).map_err(|bad| format!("period {bad}"))?;
+        }
+    }
+    if limit.cap.is_some_and(|cap| !(0..=COUNTER_MAX).contains(&cap)) {
+        return Err(format!("cap must be from 0 to {COUNTER_MAX}, or null for unlimited"));
+    }
+    Ok(())
+}
+
+/// Names the hash field that a group's counters share: `w␟platform␟model␟key`, where ␟ is the
+/// unit separator (0x1f), which no name can hold, and the key is empty for the account's own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupField(Box<str>);
+
+impl GroupField {
+    #[must_use]
+    pub fn new(platform: &str, model: &str, key: Option<&KeyId>) -> Self {
+        Self(format!("w\u{1f}{platform}\u{1f}{model}\u{1f}{}", key.map_or("", KeyId::as_str)).into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads a stored field name back: platform, model, key (`""` for the account's own).
+    #[must_use]
+    pub fn parse(field: &str) -> Option<(Self, [&str; 3])> {
+        let mut parts = field.strip_prefix("w\u{1f}")?.split('\u{1f}');
+        let names = [parts.next()?, parts.next()?, parts.next()?];
+        if parts.next().is_some() { None } else { Some((Self(field.into()), names)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_read_and_print() {
+        for text in ["minute", "hour", "day", "week", "month", "rolling:1", "rolling:2592000", "rolling:18000"] {
+            let period = Period::parse(text).unwrap();
+            assert_eq!(period.as_text().as_deref(), Some(text));
+            for metric in Metric::ALL {
+                let code = CounterCode::new(metric, period);
+                assert!(code.0 < 1 << 24);
+                assert_eq!(code.split(), Some((metric, period)), "{text}");
+            }
+        }
+        for bad in [
+            "",
+            "year",
+            "rolling:",
+            "rolling:0",
+            "rolling:-1",
+            "rolling:01",
+            "rolling:2592001",
+            "rolling:2097137",
+            "rolling:1.5",
+        ] {
+            assert_eq!(Period::parse(bad), Err(BadPeriod), "{bad}");
+        }
+    }
+
+    fn limit(platform: &str, model: &str, metric: Metric, period: Period, cap: Option<i64>) -> Limit {
+        Limit { platform: platform.into(), model: model.into(), metric, period, cap }
+    }
+
+    #[test]
+    fn lists_that_cannot_stand_are_refused() {
+        let day = |cap| limit("openai", "*", Metric::Cost, Period::Day, cap);
+        let slots = limit("*", "*", Metric::Concurrency, Period::None, Some(3));
+        let good = [day(Some(0)), limit("openai", "gpt 4o", Metric::Cost, Period::Day, None), slots.clone()];
+        assert_eq!(check_limits(&good), Ok(()));
+        assert_eq!(check_limits(&[day(Some(1 << 52))]), Ok(()));
+        assert_eq!(check_limits(&[day(Some(1)), limit("openai", "*", Metric::Tokens, Period::Day, None)]), Ok(()));
+        for (bad, part) in [
+            (vec![day(Some(1)), slots.clone(), day(None)], "limit 2: has the platform, model, metric and period of"),
+            (vec![day(Some(-1))], "limit 0: cap must be"),
+            (vec![day(Some((1 << 52) + 1))], "limit 0: cap must be"),
+            (vec![limit("", "*", Metric::Cost, Period::Day, None)], "limit 0: platform must be"),
+            (vec![limit("*", "a\u{1f}b", Metric::Cost, Period::Day, None)], "limit 0: model must be"),
+            (vec![limit("*", "*", Metric::Cost, Period::None, None)], "limit 0: a cost limit needs a period"),
+            (vec![limit("*", "*", Metric::Concurrency, Period::Day, None)], "limit 0: a concurrency limit has no"),
+            (vec![limit("*", "*", Metric::Cost, Period::Rolling(0), None)], "limit 0: period must be"),
+        ] {
+            let why = check_limits(&bad).unwrap_err();
+            assert!(why.starts_with(part), "{why}");
+        }
+        let many = |count: u32| (1..=count).map(|s| limit("*", "*", Metric::Cost, Period::Rolling(s), None));
+        assert_eq!(check_limits(&many(64).collect::<Vec<_>>()), Ok(()));
+        assert!(check_limits(&many(65).collect::<Vec<_>>()).unwrap_err().contains("at most 64"));
+    }
+
+    #[test]
+    fn a_group_field_reads_back() {
+        let key = KeyId::new("k:1").unwrap();
+        let field = GroupField::new("openai", "gpt 4|o", Some(&key));
+        assert_eq!(GroupField::parse(field.as_str()), Some((field.clone(), ["openai", "gpt 4|o", "k:1"])));
+    }
+}

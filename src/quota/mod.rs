@@ -1,0 +1,19 @@
+//! Floor 0: the rules of quota, pure. No async, no I/O, no clock but the one that is handed in.
+//! Whatever two rooms above must agree on (an amount, an id, a packed counter, a ledger entry) is
+//! defined here once.
+
+pub mod admission;
+pub mod amount;
+pub mod clock;
+pub mod counter;
+pub mod entry;
+pub mod fingerprint;
+pub mod id;
+pub mod limit;
+pub mod packed;
+pub mod policy;
+pub mod reservation;
+pub mod tariff;
+pub mod usage;
+pub mod verdict;
+pub mod window;

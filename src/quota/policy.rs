@@ -1,0 +1,98 @@
+//! What an account is allowed: plain data, read from SQL as a whole and never changed, only replaced
+//! by a newer version. The one question it answers is [`Policy::admit`].
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use super::{
+    clock::Millis,
+    id::{AccountId, KeyId, Model},
+    limit::Limit,
+    window::Zone,
+};
+
+pub use super::admission::{Admission, Ask, FOREVER, Gauge, Group};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccountStatus {
+    #[default]
+    Enabled,
+    Disabled,
+    /// Overdue or otherwise held back: `account_restricted`.
+    Restricted,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyStatus {
+    #[default]
+    Enabled,
+    Disabled,
+}
+
+/// How an account is trusted: work far below the balance may go unheld (rules, "Trust").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// The deployment's setting.
+    #[default]
+    Default,
+    Off,
+    /// Units that must stay available.
+    Above(i64),
+}
+
+/// An API key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeyPolicy {
+    pub status: KeyStatus,
+    /// Units the key may spend in all; `None` is unlimited (still counted).
+    pub allowance: Option<i64>,
+    pub expires_at: Option<Millis>,
+    /// Empty: all models.
+    pub models: Vec<Model>,
+    /// Empty: all addresses.
+    pub networks: Vec<ipnet::IpNet>,
+    /// Overrides the account's group for prices.
+    pub group: Option<Box<str>>,
+    pub limits: Vec<Arc<Limit>>,
+    pub secret_sha256: Option<[u8; 32]>,
+}
+
+/// An account's rules at one version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    pub account: AccountId,
+    /// Grows by one with every change of the account or one of its keys; starts at 1.
+    pub version: u32,
+    pub status: AccountStatus,
+    pub group: Box<str>,
+    pub credit_limit: i64,
+    pub zone: Zone,
+    pub trust: Trust,
+    pub limits: Vec<Arc<Limit>>,
+    pub keys: HashMap<KeyId, KeyPolicy>,
+    pub name: Option<Box<str>>,
+    pub contact: Option<Box<str>>,
+}
+
+impl KeyPolicy {
+    /// An IPv4 address counts as such in either spelling: `10.0.0.1`, or `::ffff:10.0.0.1` as a
+    /// dual-stack listener shows it; and so does an IPv4 network.
+    pub(super) fn allows_ip(&self, client_ip: Option<IpAddr>) -> bool {
+        if self.networks.is_empty() {
+            return true;
+        }
+        let Some(ip) = client_ip.map(|ip| ip.to_canonical()) else { return false };
+        let mapped = match ip {
+            IpAddr::V4(ip) => Some(IpAddr::V6(ip.to_ipv6_mapped())),
+            IpAddr::V6(_) => None,
+        };
+        // ::/0 holds all mapped addresses too, but means IPv6: only a mapped network is one of IPv4.
+        let holds_mapped = |network: &ipnet::IpNet| {
+            network.prefix_len() >= 96 && mapped.is_some_and(|mapped| network.contains(&mapped))
+        };
+        self.networks.iter().any(|network| network.contains(&ip) || holds_mapped(network))
+    }
+
+    pub(super) fn allows_model(&self, model: Option<&Model>) -> bool {
+        self.models.is_empty() || model.is_some_and(|model| self.models.contains(model))
+    }
+}

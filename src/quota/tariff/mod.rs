@@ -1,0 +1,171 @@
+//! Prices per model and what a call costs.
+//!
+//! A [`Tariff`] is one version of the price table, read once and shared. A model is looked up by its
+//! exact name; failing that, `<provider>/<model>` finds `<model>` when the list says that it is that
+//! provider's. Nothing else is guessed: another provider's model of the same name has other prices.
+
+mod doc;
+mod import;
+mod price;
+mod ratio;
+
+use std::{
+    collections::HashMap,
+    io::Read,
+    sync::{Arc, OnceLock},
+};
+
+use super::{
+    amount::UNITS_PER_USD,
+    packed::{Packer, Unpacker},
+    usage::Usage,
+};
+
+pub use doc::{FORMAT, PriceDoc, RatioRow, TariffDoc};
+pub use import::ImportReport;
+pub use price::{Estimate, Price, Rates, Tier};
+pub use ratio::{BadRatio, Ratio};
+
+/// The public price list; see NOTICE.
+const BUILTIN_GZ: &[u8] = include_bytes!("model_prices.json.gz");
+
+/// The prices a reservation was made with, frozen in its record: a tariff version and a price group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriceTag {
+    pub version: u32,
+    pub group: Box<str>,
+}
+
+impl PriceTag {
+    #[must_use]
+    pub fn pack(&self) -> Vec<u8> {
+        let mut packer = Packer::with_capacity(4 + self.group.len());
+        packer.uint::<4>(self.version.into()).raw(self.group.as_bytes());
+        packer.finish()
+    }
+
+    /// `None` for bytes that are no tag (an empty one: no prices were asked for).
+    #[must_use]
+    pub fn unpack(bytes: &[u8]) -> Option<Self> {
+        let mut unpacker = Unpacker::new(bytes);
+        let version = unpacker.uint::<4>().ok()? as u32;
+        Some(Self { version, group: std::str::from_utf8(unpacker.rest()).ok()?.into() })
+    }
+}
+
+/// One version of the price table.
+#[derive(Clone, Debug)]
+pub struct Tariff {
+    pub version: u32,
+    table: Arc<Table>,
+}
+
+/// What a [`TariffDoc`] says, checked and ready to be asked.
+#[derive(Debug, Default)]
+struct Table {
+    units_per_usd: i64,
+    models: HashMap<Box<str>, Price>,
+    ratios: ratio::Ratios,
+}
+
+impl Tariff {
+    /// The list that the package brings along: version 0, in units of 10^-8 USD. Read once per
+    /// process, on first use.
+    #[must_use]
+    pub fn builtin() -> Self {
+        static TABLE: OnceLock<Arc<Table>> = OnceLock::new();
+        let table = TABLE.get_or_init(|| Self::builtin_at(UNITS_PER_USD).table);
+        Self { version: 0, table: Arc::clone(table) }
+    }
+
+    /// The same for a deployment of another scale.
+    ///
+    /// # Panics
+    /// When `units_per_usd` is not positive, or so large that prices leave the range of amounts.
+    #[must_use]
+    pub fn builtin_at(units_per_usd: i64) -> Self {
+        let doc = Self::builtin_doc(units_per_usd).expect("the package's price list reads");
+        Self { version: 0, table: Arc::new(doc.compile().expect("the package's price list stands")) }
+    }
+
+    /// The package's list in the stored form.
+    ///
+    /// # Errors
+    /// A sentence when `units_per_usd` is not positive or prices leave the range of amounts.
+    pub fn builtin_doc(units_per_usd: i64) -> Result<TariffDoc, String> {
+        let mut json = Vec::with_capacity(4 << 20);
+        flate2::read::GzDecoder::new(BUILTIN_GZ).read_to_end(&mut json).expect("the package's price list unpacks");
+        import::import(&json, units_per_usd).map(|(doc, _)| doc)
+    }
+
+    /// Reads the stored JSON form of a version.
+    ///
+    /// # Errors
+    /// A sentence naming the model and field that is wrong.
+    pub fn from_json(version: u32, text: &[u8]) -> Result<Self, String> {
+        let doc: TariffDoc =
+            serde_json::from_slice(text).map_err(|error| format!("the tariff does not read: {error}"))?;
+        Self::from_doc(version, &doc)
+    }
+
+    /// # Errors
+    /// A sentence naming the model and field that is wrong.
+    pub fn from_doc(version: u32, doc: &TariffDoc) -> Result<Self, String> {
+        let table = doc.compile().map_err(|why| format!("the tariff does not stand: {why}"))?;
+        Ok(Self { version, table: Arc::new(table) })
+    }
+
+    /// Reads the public price list (USD per token, decompressed) into the stored form.
+    ///
+    /// # Errors
+    /// A sentence when it is no such list; single entries that cannot stand are in the report.
+    pub fn import_public_list(json: &[u8], units_per_usd: i64) -> Result<(TariffDoc, ImportReport), String> {
+        import::import(json, units_per_usd)
+    }
+
+    /// The scale of all amounts here: a deployment must not use a tariff of another.
+    #[must_use]
+    pub fn units_per_usd(&self) -> i64 {
+        self.table.units_per_usd
+    }
+
+    /// `None`: the model is not priced.
+    #[must_use]
+    pub fn price(&self, model: &str) -> Option<&Price> {
+        let models = &self.table.models;
+        models.get(model).or_else(|| {
+            let (provider, name) = model.split_once('/')?;
+            models.get(name).filter(|price| price.provider.as_deref() == Some(provider))
+        })
+    }
+
+    /// All models with their prices, sorted by name.
+    #[must_use]
+    pub fn models(&self) -> Vec<(&str, &Price)> {
+        let mut models: Vec<_> = self.table.models.iter().map(|(name, price)| (&**name, price)).collect();
+        models.sort_unstable_by_key(|(name, _)| *name);
+        models
+    }
+
+    /// What a call of this group is multiplied with; user group and using group are the same.
+    #[must_use]
+    pub fn ratio(&self, group: &str) -> Ratio {
+        self.table.ratios.of(group, group)
+    }
+
+    /// `None`: the model is not priced. `max_tokens` absent: 8 192, bounded by the model's maximum.
+    #[must_use]
+    pub fn estimate(&self, model: &str, group: &str, prompt_tokens: i64, max_tokens: Option<i64>) -> Option<Estimate> {
+        self.price(model).map(|price| price.estimate(self.ratio(group), prompt_tokens, max_tokens))
+    }
+
+    /// Units that the usage costs; `None`: the model is not priced. Saturates at `AMOUNT_MAX`.
+    #[must_use]
+    pub fn cost(&self, model: &str, group: &str, usage: &Usage) -> Option<i64> {
+        self.price(model).map(|price| price.cost(self.ratio(group), usage))
+    }
+}
+
+#[cfg(test)]
+#[path = "tariff_tests.rs"]
+mod tests;

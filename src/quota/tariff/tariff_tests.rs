@@ -1,0 +1,255 @@
+//! The stored form, the import of the public list, and the list's costs against a second, plain
+//! computation in exact decimals.
+
+use std::collections::BTreeMap;
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rust_decimal::{Decimal, RoundingStrategy};
+use serde_json::value::RawValue;
+
+use super::*;
+
+const SEED: u64 = 20_261_120;
+
+fn public_list() -> Vec<u8> {
+    let mut json = Vec::new();
+    flate2::read::GzDecoder::new(BUILTIN_GZ).read_to_end(&mut json).unwrap();
+    json
+}
+
+fn import(json: &str) -> (TariffDoc, ImportReport) {
+    Tariff::import_public_list(json.as_bytes(), UNITS_PER_USD).unwrap()
+}
+
+#[test]
+fn the_stored_form_reads_back() {
+    let text = r#"{"format":1,"units_per_usd":100000000,
+        "models":{"m":{"input":250000000,"output":1000000000,"cache_read":125000000,"max_output":4096,
+                       "provider":"openai","tiers":{"above_200k":{"input":500000000}}},
+                  "image":{"per_request":4000000}},
+        "group_ratio":{"vip":"0.8"},"user_group_ratio":{"gold":{"gold":"0.5","vip":0.75}}}"#;
+    let doc: TariffDoc = serde_json::from_str(text).unwrap();
+    let stored = serde_json::to_vec(&doc).unwrap();
+    assert_eq!(serde_json::from_slice::<TariffDoc>(&stored).unwrap(), doc);
+
+    let tariff = Tariff::from_json(7, &stored).unwrap();
+    assert_eq!((tariff.version, tariff.units_per_usd()), (7, UNITS_PER_USD));
+    let price = tariff.price("m").unwrap();
+    let tier = price.rates_for(200_001);
+    assert_eq!(
+        (price.rates.cache_write_1h, price.rates.audio_in, price.rates.audio_out),
+        (250_000_000, 250_000_000, 1_000_000_000)
+    );
+    assert_eq!(
+        (tier.input, tier.output, tier.cache_read, tier.image_in),
+        (500_000_000, 1_000_000_000, 125_000_000, 500_000_000)
+    );
+    assert_eq!(tariff.models().iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["image", "m"]);
+
+    let usage = Usage { input: 1000, output: 100, ..Usage::default() };
+    for (group, cost) in [("standard", 350_000), ("vip", 280_000), ("gold", 175_000)] {
+        assert_eq!(tariff.cost("m", group, &usage), Some(cost), "{group}");
+    }
+    assert_eq!(tariff.cost("image", "gold", &usage), Some(2_000_000));
+    assert_eq!(tariff.cost("unheard-of", "vip", &usage), None);
+    assert_eq!(tariff.estimate("unheard-of", "vip", 1, None), None);
+}
+
+#[test]
+fn what_is_wrong_in_the_stored_form_is_named() {
+    let with = |models: &str| format!(r#"{{"format":1,"units_per_usd":100000000,"models":{{{models}}}}}"#);
+    for (text, parts) in [
+        (with(r#""m":{"inptu":1}"#), ["`m`", "inptu"]),
+        (with(r#""m":{"input":1.5}"#), ["`m`", "1.5"]),
+        (with(r#""m":{"input":-1}"#), ["model `m`", "input must be from 0"]),
+        (with(r#""m":{"cache_read":9007199254740992}"#), ["model `m`", "cache_read must be"]),
+        (with(r#""m":{"tiers":{"above_200":{}}}"#), ["model `m`", "above_200"]),
+        (with(r#""m":{"tiers":{"above_0k":{}}}"#), ["model `m`", "above_0k"]),
+        (with(r#""m":{"tiers":{"above_1k":{"max_output":1}}}"#), ["model `m`", "prices only"]),
+        (with(r#""m":{"tiers":{"above_1k":{"output":-1}}}"#), ["above_1k", "output must be"]),
+        (with(r#""m":{},"m":{}"#), ["`m`", "twice"]),
+        (with(r#""":{}"#), ["model ``", "name must be"]),
+        (r#"{"format":2,"units_per_usd":1,"models":{}}"#.into(), ["format is 2", "reads format 1"]),
+        (r#"{"format":1,"units_per_usd":0,"models":{}}"#.into(), ["units_per_usd", "positive"]),
+        (r#"{"format":1,"units_per_usd":1,"models":{},"group_ratio":{"vip":"-1"}}"#.into(), ["`vip`", "decimal"]),
+        (r#"{"format":1,"units_per_usd":1,"models":{},"ratio":{}}"#.into(), ["ratio", "unknown field"]),
+        ("7".into(), ["the tariff does not read", "integer"]),
+    ] {
+        let why = Tariff::from_json(1, text.as_bytes()).unwrap_err();
+        assert!(parts.iter().all(|part| why.contains(part)), "{text}: {why}");
+    }
+}
+
+#[test]
+fn a_public_list_is_read_by_its_digits() {
+    let (doc, report) = import(
+        r#"{"sample_spec":{"input_cost_per_token":0.0,"max_output_tokens":"a number"},
+            "gpt-4o":{"litellm_provider":"openai","mode":"chat","input_cost_per_token":2.5e-06,
+              "output_cost_per_token":0.00001,"cache_read_input_token_cost":1.25e-06,"max_output_tokens":16384,
+              "input_cost_per_token_batches":1.25e-06,"input_cost_per_audio_token":null},
+            "claude":{"litellm_provider":"anthropic","input_cost_per_token":3e-06,"output_cost_per_token":1.5e-05,
+              "cache_creation_input_token_cost":3.75e-06,"cache_creation_input_token_cost_above_1hr":6e-06,
+              "input_cost_per_token_above_200k_tokens":6e-06,
+              "cache_creation_input_token_cost_above_1hr_above_200k_tokens":1.2e-05},
+            "qwen":{"tiered_pricing":[
+              {"input_cost_per_token":5e-08,"output_cost_per_token":4e-07,"range":[0,256000.0]},
+              {"input_cost_per_token":2.5e-07,"output_cost_per_token":2e-06,"range":[256000.0,1000000.0]}]},
+            "embed":{"mode":"embedding","input_cost_per_token":1e-07,"max_output_tokens":9},
+            "rerank":{"input_cost_per_token":0,"output_cost_per_token":0,"input_cost_per_query":0.001},
+            "local":{"input_cost_per_token":0,"output_cost_per_token":0.0,"max_output_tokens":0},
+            "dust":{"input_cost_per_token":2.9999900000000002e-06},
+            "whisper":{"input_cost_per_second":0.0001},
+            "dalle":{"input_cost_per_token":0,"output_cost_per_token":0,"output_cost_per_image":0.04},
+            "exa":{"tiered_pricing":[{"input_cost_per_query":0.005,"max_results_range":[0,25]}]},
+            "minus":{"input_cost_per_token":-1e-06},
+            "word":{"input_cost_per_token":"1e-06"},
+            "dear":{"input_cost_per_token":1e3},
+            "ä":{"input_cost_per_token":1e-06},
+            "odd":7,
+            "gpt-4o":{"input_cost_per_token":1}}"#,
+    );
+    let tariff = Tariff::from_doc(1, &doc).unwrap();
+    let rates = |model: &str, prompt| *tariff.price(model).unwrap().rates_for(prompt);
+    let gpt = rates("gpt-4o", 0);
+    assert_eq!(
+        (gpt.input, gpt.output, gpt.cache_read, gpt.audio_in),
+        (250_000_000, 1_000_000_000, 125_000_000, 250_000_000)
+    );
+    assert_eq!(tariff.price("gpt-4o").unwrap().max_output, Some(16_384));
+    assert_eq!((rates("claude", 0).cache_write_5m, rates("claude", 0).cache_write_1h), (375_000_000, 600_000_000));
+    let long = rates("claude", 200_001);
+    assert_eq!((long.input, long.cache_write_1h, long.output), (600_000_000, 1_200_000_000, 1_500_000_000));
+    assert_eq!((rates("qwen", 256_000).input, rates("qwen", 256_001).output), (5_000_000, 200_000_000));
+    assert_eq!(tariff.price("embed").unwrap().max_output, Some(0));
+    assert_eq!(rates("rerank", 0).per_request, 100_000);
+    assert_eq!(tariff.price("local").unwrap().max_output, None);
+    assert_eq!(rates("dust", 0).input, 299_999_000);
+    let refused: BTreeMap<_, _> = report.refused.iter().map(|(name, why)| (name.as_str(), why.as_str())).collect();
+    assert_eq!(refused.keys().copied().collect::<Vec<_>>(), ["dear", "gpt-4o", "minus", "odd", "word", "ä"]);
+    assert!(refused["minus"].contains("input_cost_per_token is -1e-06"));
+    assert_eq!((report.models, report.free, report.rounded, report.unpriced), (7, 1, 1, 3));
+    for bad in ["", "[]", "{}", r#"{"sample_spec":{"input_cost_per_token":1}}"#] {
+        assert!(Tariff::import_public_list(bad.as_bytes(), UNITS_PER_USD).is_err(), "{bad}");
+    }
+}
+
+/// A provider's prefix finds its own model, and nobody else's.
+#[test]
+fn models_are_found_by_exact_name_or_their_providers_prefix() {
+    let tariff = Tariff::builtin();
+    assert_eq!(tariff.price("openai/gpt-4o"), tariff.price("gpt-4o"));
+    assert!(tariff.price("gpt-4o").is_some());
+    for unknown in ["GPT-4o", "gpt-4o ", "azure-x/gpt-4o", "a/openai/gpt-4o", "/gpt-4o", "openai/", ""] {
+        assert_eq!(tariff.price(unknown), None, "{unknown}");
+    }
+}
+
+#[test]
+fn the_builtin_list() {
+    let (doc, report) = Tariff::import_public_list(&public_list(), UNITS_PER_USD).unwrap();
+    assert_eq!(report.refused, []);
+    assert!(report.models > 3_000, "{report:?}");
+    let builtin = Tariff::builtin();
+    assert_eq!((builtin.version, builtin.models().len(), builtin.units_per_usd()), (0, report.models, UNITS_PER_USD));
+    assert!(builtin.models().is_sorted_by_key(|(name, _)| *name));
+    assert_eq!(builtin.price("sample_spec"), None);
+    let sonnet = builtin.price("anthropic.claude-sonnet-4-20250514-v1:0").unwrap();
+    assert_eq!((sonnet.rates.input, sonnet.rates.output), (300_000_000, 1_500_000_000));
+    assert_eq!(sonnet.rates_for(200_001).input, 600_000_000);
+    let again = Tariff::from_json(1, &serde_json::to_vec(&doc).unwrap()).unwrap();
+    assert_eq!(again.models(), builtin.models());
+    // A quota of new-api is 1/500 000 USD.
+    let coarse = Tariff::builtin_at(500_000);
+    assert_eq!(coarse.price("gpt-4o").unwrap().rates.input * 200, builtin.price("gpt-4o").unwrap().rates.input);
+}
+
+/// A model's entry as plain decimals in USD, for the second computation.
+struct Plain(HashMap<String, Decimal>);
+
+impl Plain {
+    /// The field's price for this length of prompt, if the entry has one.
+    fn usd(&self, field: &str, prompt: i64) -> Option<Decimal> {
+        let thousands = self.0.keys().filter_map(|key| key.split_once("k_tokens")?.0.rsplit_once("_above_"));
+        let above = thousands.filter_map(|(_, digits)| digits.parse::<i64>().ok()).filter(|k| prompt > k * 1000).max();
+        let tier = above.and_then(|k| self.0.get(&format!("{field}_above_{k}k_tokens")));
+        tier.or_else(|| self.0.get(field)).copied()
+    }
+
+    fn cost(&self, usage: &Usage, ratio: Decimal) -> i64 {
+        let prompt = usage.prompt_tokens();
+        let usd = |field| self.usd(field, prompt);
+        let (input, output) = (usd("input_cost_per_token"), usd("output_cost_per_token").unwrap_or_default());
+        let input = input.unwrap_or_default();
+        let write = usd("cache_creation_input_token_cost").unwrap_or(input);
+        let kinds = [
+            (usage.input, input),
+            (usage.cache_read, usd("cache_read_input_token_cost").unwrap_or(input)),
+            (usage.cache_write_5m, write),
+            (usage.cache_write_1h, usd("cache_creation_input_token_cost_above_1hr").unwrap_or(write)),
+            (usage.audio_in, usd("input_cost_per_audio_token").unwrap_or(input)),
+            (usage.image_in, usd("input_cost_per_image_token").unwrap_or(input)),
+            (usage.output, output),
+            (usage.audio_out, usd("output_cost_per_audio_token").unwrap_or(output)),
+        ];
+        let sum: Decimal = kinds.iter().map(|(tokens, usd)| Decimal::from(*tokens) * usd).sum();
+        let exact = sum * ratio * Decimal::from(UNITS_PER_USD);
+        let units = exact.round_dp_with_strategy(0, RoundingStrategy::MidpointAwayFromZero);
+        let due = kinds.iter().any(|(_, usd)| !usd.is_zero()) && !ratio.is_zero();
+        i64::try_from(units).unwrap().max(i64::from(due))
+    }
+}
+
+/// Entries that the plain reading above can price: no ranges, no calls, no aliases, whole prices.
+fn plain_entries() -> Vec<(String, Plain)> {
+    let list: BTreeMap<String, BTreeMap<String, Box<RawValue>>> = serde_json::from_slice(&public_list()).unwrap();
+    let other = ["tiered_pricing", "input_cost_per_query", "input_cost_per_request", "input_cost_per_token_cache_hit"];
+    let number = |raw: &RawValue| Decimal::from_scientific(raw.get()).or_else(|_| Decimal::from_str_exact(raw.get()));
+    let mut entries = Vec::new();
+    for (name, fields) in list.into_iter().filter(|(name, _)| name != "sample_spec") {
+        if other.iter().any(|field| fields.contains_key(*field)) || !fields.contains_key("input_cost_per_token") {
+            continue;
+        }
+        let costs = fields.iter().filter(|(field, _)| field.contains("_token"));
+        let plain: HashMap<_, _> = costs.filter_map(|(field, raw)| Some((field.clone(), number(raw).ok()?))).collect();
+        let per_million = Decimal::from(UNITS_PER_USD) * Decimal::from(1_000_000);
+        let whole = plain.iter().all(|(field, usd)| !field.contains("cost") || (usd * per_million).is_integer());
+        if whole {
+            entries.push((name, Plain(plain)));
+        }
+    }
+    entries
+}
+
+#[test]
+fn costs_of_the_list_equal_a_plain_computation_to_the_unit() {
+    let mut doc = Tariff::import_public_list(&public_list(), UNITS_PER_USD).unwrap().0;
+    let ratios = ["1", "0.8", "0.333333333", "2.5", "0", "0.000001"];
+    doc.group_ratio = ratios.iter().map(|ratio| (format!("g{ratio}"), Ratio::parse(ratio).unwrap())).collect();
+    let tariff = Tariff::from_doc(1, &doc).unwrap();
+    let mut random = StdRng::seed_from_u64(SEED);
+    let (mut models, mut tiered) = (0, 0);
+    for (name, plain) in plain_entries() {
+        let Some(price) = tariff.price(&name) else { continue };
+        models += 1;
+        tiered += usize::from(!price.tiers.is_empty());
+        for round in 0..12 {
+            let mut some = |most: i64| if random.random_bool(0.4) { random.random_range(0..=most) } else { 0 };
+            let most = [9, 3_000, 300_000, 1_000_000][round % 4];
+            let usage = Usage {
+                input: some(most).max(1),
+                cache_read: some(most),
+                cache_write_5m: some(most),
+                cache_write_1h: some(most),
+                audio_in: some(most),
+                image_in: some(most),
+                output: some(most),
+                audio_out: some(most),
+            };
+            let ratio = ratios[random.random_range(0..ratios.len())];
+            let ours = tariff.cost(&name, &format!("g{ratio}"), &usage).unwrap();
+            let theirs = plain.cost(&usage, Decimal::from_str_exact(ratio).unwrap());
+            assert_eq!(ours, theirs, "seed {SEED}: {name} × {ratio}, {usage:?}");
+        }
+    }
+    assert!(models >= 3_000 && tiered >= 200, "{models} models, {tiered} with tiers");
+}
