@@ -1,0 +1,126 @@
+//! Accounts as the admin API sees them. SQL changes first, then the version in Redis is raised: from
+//! then on no sidecar decides by the old rules.
+
+use std::sync::Arc;
+
+use super::{
+    Answer, Engine,
+    keys::random_text,
+    policies::no_account,
+    ports::{AccountPatch, AdjustCall, Status, Unavailable},
+    step::{Done, Step, verdict},
+};
+use crate::quota::{
+    entry::Kind,
+    fingerprint::Fingerprint,
+    id::{AccountId, OpId},
+    policy::Policy,
+    verdict::{Code, Refusal},
+};
+
+impl Engine {
+    /// Creates or merges; `true` when created. The initial balance is spendable when this answers.
+    pub async fn put_account(&self, account: &AccountId, patch: &AccountPatch) -> Answer<(Arc<Policy>, bool)> {
+        let put = async {
+            let (policy, created) = self.policies.put_account(account, patch).await?;
+            let policy = self.in_force(policy).await?;
+            // Asked again when a repeated creation finds the account there: the first one may have
+            // ended between the database and Redis.
+            if created || patch.initial_balance.is_some() {
+                self.initialise(account).await?;
+            }
+            Ok(Done::now((policy, created)))
+        };
+        verdict(put.await)
+    }
+
+    /// As the database has it.
+    pub async fn account(&self, account: &AccountId) -> Answer<Arc<Policy>> {
+        let found = async {
+            let rules = self.reload(account).await?.ok_or_else(|| no_account(account))?;
+            Ok(Done::now(rules.policy.clone()))
+        };
+        verdict(found.await)
+    }
+
+    pub async fn list_accounts(&self, cursor: Option<&AccountId>, most: u32) -> Answer<Vec<Policy>> {
+        verdict(self.policies.list_accounts(cursor, most).await.map(Done::now).map_err(Into::into))
+    }
+
+    /// Refused (`conflict`) while holds are live; what is left of the balance is debited.
+    pub async fn delete_account(&self, account: &AccountId) -> Answer<()> {
+        verdict(self.try_delete_account(account).await)
+    }
+
+    async fn try_delete_account(&self, account: &AccountId) -> Step<Done<()>> {
+        self.reload(account).await?.ok_or_else(|| no_account(account))?;
+        self.close(account).await?;
+        let version = self.policies.delete_account(account).await?;
+        self.cache.remove(account);
+        if let Some(version) = version {
+            self.raise_version(account, version).await?;
+        }
+        Ok(Done::now(()))
+    }
+
+    /// Takes what is left. The op id is new each time: a deletion that failed half-way is repeated
+    /// in full, for the account may have been credited since.
+    async fn close(&self, account: &AccountId) -> Step<()> {
+        let op_id = OpId::new(format!("close:{}", random_text(24)?))
+            .map_err(|bad| Unavailable::Corrupt(format!("an op id of the engine's own {bad}")))?;
+        let call = AdjustCall {
+            account,
+            kind: Kind::Close,
+            op_id: &op_id,
+            amount: 0,
+            force: false,
+            fingerprint: Fingerprint::of("close", &[]),
+            log: &[],
+        };
+        let mut turns = self.turns();
+        loop {
+            let reply = self.counters.adjust(&call).await?;
+            if !self.decided(&mut turns, account, &reply).await? {
+                continue;
+            }
+            return match reply.status {
+                Status::Done | Status::Replayed => Ok(()),
+                Status::Idle => Err(Refusal::new(
+                    Code::Conflict,
+                    "the account has live holds: wait for them to be settled, released or expired",
+                )
+                .into()),
+                other => Err(Unavailable::Corrupt(format!("closing an account was answered {other:?}")).into()),
+            };
+        }
+    }
+
+    /// A policy that the database took on is in force once this answers: here, and by its version
+    /// in Redis everywhere.
+    pub(crate) async fn in_force(&self, policy: Policy) -> Step<Arc<Policy>> {
+        let version = policy.version;
+        let rules = self.cache.put(policy);
+        self.raise_version(&rules.policy.account, version).await?;
+        Ok(rules.policy.clone())
+    }
+
+    async fn raise_version(&self, account: &AccountId, version: u32) -> Step<()> {
+        let reply = self.counters.raise_version(account, version).await?;
+        match reply.status {
+            Status::Done | Status::Replayed | Status::Idle | Status::Absent => Ok(()),
+            Status::Generation => Err(Unavailable::Recovering.into()),
+            other => Err(Unavailable::Corrupt(format!("raising a version was answered {other:?}")).into()),
+        }
+    }
+
+    /// Posts the initial balance if it is not posted: by loading the account, or, when it is still
+    /// in Redis from an earlier life, at once.
+    async fn initialise(&self, account: &AccountId) -> Step<()> {
+        if self.counters.read_account(account).await?.is_none() {
+            self.load(account).await?;
+        }
+        self.drain.drain(account).await?;
+        let posted = self.policies.posted(account).await?.unwrap_or_default();
+        Ok(self.post_initial(account, posted.initial).await?)
+    }
+}

@@ -1,0 +1,147 @@
+//! Charge: reserve and settle in one step, for work whose cost is known.
+
+use std::net::IpAddr;
+
+use super::{
+    Answer, Engine,
+    content::{self, Content},
+    denial::{Asked, conflict, conflict_in},
+    limits::Requested,
+    policies::{Ready, Who},
+    ports::{ChargeCall, Cost, Reply, Status},
+    pricing::{Quote, denied_by, model_missing, model_not_priced},
+    reserve::{self, known, too_much},
+    settle::{Price, Settle, Settled},
+    step::{Done, Step, verdict},
+};
+use crate::quota::{
+    reservation::{Flags, State},
+    tariff::Tariff,
+    verdict::Refusal,
+};
+
+#[derive(Clone, Debug)]
+pub struct Charge {
+    /// Payer, id, price, key, platform, model and log. `last` is true.
+    pub settle: Settle,
+    /// An `estimate` stands for the price when neither amount nor usage is given.
+    pub estimate: Option<reserve::Ask>,
+    pub tokens: Option<i64>,
+    pub client_ip: Option<IpAddr>,
+    /// Also when it overdraws or exceeds a limit.
+    pub force: bool,
+}
+
+impl Engine {
+    pub async fn charge(&self, ask: &Charge) -> Answer<Settled> {
+        verdict(self.try_charge(ask).await)
+    }
+
+    async fn try_charge(&self, ask: &Charge) -> Step<Done<Settled>> {
+        let mut turns = self.turns();
+        let invalid = ask.invalid(self.settings.max_amount);
+        let settle = &ask.settle;
+        loop {
+            let who = known(self.who(&settle.payer, settle.key.as_ref()).await, invalid.as_ref())?;
+            let tariff = self.tariffs.current();
+            let mut question = who.ask(settle.platform.as_ref(), settle.model.as_ref(), turns.now);
+            question.client_ip = ask.client_ip;
+            let ready = who.rules.admit(&question, &tariff);
+            let quote = self.quote_charge(ask, &who, &ready, &tariff).await?;
+            let amended = match (quote, &settle.model) {
+                (None, Some(model)) => Some(denied_by(&ready, model_not_priced(model))),
+                (_, _) => None,
+            };
+            let quote = quote.unwrap_or_default();
+            let content = content::of_charge(ask, who.key.as_ref());
+            let log = self.log_of(settle, &who);
+            let call = ChargeCall {
+                account: &who.account,
+                id: &settle.id,
+                version: who.rules.policy.version,
+                admission: amended.as_ref().unwrap_or(&ready.admission),
+                key: who.key.as_ref(),
+                amount: quote.amount,
+                tokens: quote.tokens,
+                force: ask.force,
+                unreserved: false,
+                clamped: false,
+                fingerprint: content.fingerprint,
+                price_tag: &ready.price_tag,
+                log: &log,
+            };
+            let reply = self.counters.charge(&call).await?;
+            if self.decided(&mut turns, &who.account, &reply).await? {
+                return charged(&who, &call, &content, &reply);
+            }
+        }
+    }
+
+    /// What to charge; `None`: the usage or estimate cannot be priced.
+    async fn quote_charge(&self, ask: &Charge, who: &Who, ready: &Ready, tariff: &Tariff) -> Step<Option<Quote>> {
+        let settle = &ask.settle;
+        let quote = match (&settle.price, ask.estimate) {
+            (Price::Unsaid, Some(estimate)) => {
+                self.quote(estimate, ask.tokens, settle.model.as_ref(), ready, tariff)?
+            }
+            (_, _) => {
+                let Ok(bill) = self.bill(settle, who, None).await? else { return Ok(None) };
+                if bill.clamped {
+                    let sentence = format!("comes to more than max_amount ({} units)", self.settings.max_amount);
+                    return Err(Refusal::invalid("usage", sentence).into());
+                }
+                let amount = match bill.cost {
+                    Cost::Units(amount) => amount,
+                    Cost::Nothing => 0,
+                    Cost::Prompt | Cost::Held => return Ok(None),
+                };
+                Some(Quote { amount, tokens: bill.tokens.unwrap_or(0), prompt_cost: 0, free: false })
+            }
+        };
+        Ok(quote.map(|quote| Quote { tokens: ask.tokens.unwrap_or(quote.tokens), ..quote }))
+    }
+}
+
+fn charged(who: &Who, call: &ChargeCall<'_>, content: &Content<8>, reply: &Reply) -> Step<Done<Settled>> {
+    let id = call.id.as_str();
+    match (reply.status, &reply.record) {
+        (Status::Done | Status::Replayed, _) => {
+            let replayed = reply.status == Status::Replayed;
+            Ok(Done { answer: Settled::new(who, call.id, reply)?, replayed })
+        }
+        // Held by a reserve: not another charge, another verb.
+        (Status::Conflict, Some(record)) if record.state == State::Held || !record.flags.has(Flags::BY_CHARGE) => {
+            Err(conflict_in(id, "id"))
+        }
+        (Status::Conflict, record) => {
+            let first = record.as_ref().map(|record| &record.fingerprint);
+            Err(conflict(id, &content.names, first, &content.fingerprint))
+        }
+        (_, _) => {
+            let asked = Asked {
+                id,
+                who,
+                refusal: call.admission.refusal.as_ref(),
+                allowance: call.admission.allowance,
+                groups: &call.admission.groups,
+                requested: Requested { cost: call.amount, tokens: call.tokens, calls: 1 },
+            };
+            Err(asked.refused(reply))
+        }
+    }
+}
+
+impl Charge {
+    fn invalid(&self, max_amount: i64) -> Option<Refusal> {
+        match (self.settle.price, self.estimate) {
+            (Price::Units(units), _) | (Price::Unsaid, Some(reserve::Ask::Units(units))) => {
+                too_much("amount", units, max_amount)
+            }
+            (Price::Usage(_), _) | (Price::Unsaid, Some(reserve::Ask::Estimate { .. })) => {
+                self.settle.model.is_none().then(model_missing)
+            }
+            (Price::Unsaid, Some(reserve::Ask::Default)) => None,
+            (Price::Unsaid, None) => Some(Refusal::invalid("amount", "or `usage` or `estimate` is needed")),
+        }
+    }
+}

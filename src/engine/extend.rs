@@ -1,0 +1,158 @@
+//! Extend: hold more, longer.
+
+use smallvec::SmallVec;
+
+use super::{
+    Answer, Engine, Payer,
+    denial::{Asked, no_reservation},
+    limits::Requested,
+    policies::Who,
+    ports::{ExtendCall, Reply, Status, Unavailable},
+    reserve::{bad_ttl, known, too_much},
+    step::{Done, Step, verdict},
+};
+use crate::quota::{
+    clock::Millis,
+    id::{AccountId, ReservationId},
+    limit::{CounterCode, GroupField, Metric, Period},
+    policy::{Gauge, Group, Policy},
+    reservation::{Record, WindowRefs},
+    verdict::{Code, Refusal},
+};
+
+#[derive(Clone, Debug)]
+pub struct Extend {
+    pub payer: Payer,
+    pub id: ReservationId,
+    /// The new whole hold; `None` leaves it.
+    pub amount: Option<i64>,
+    /// From now; `None` leaves the deadline.
+    pub ttl_ms: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Extended {
+    pub account: AccountId,
+    pub id: ReservationId,
+    pub held: i64,
+    pub expires_at: Millis,
+    pub balance: i64,
+    pub available: i64,
+}
+
+impl Engine {
+    pub async fn extend(&self, ask: &Extend) -> Answer<Extended> {
+        verdict(self.try_extend(ask).await)
+    }
+
+    async fn try_extend(&self, ask: &Extend) -> Step<Done<Extended>> {
+        let mut turns = self.turns();
+        let invalid = ask.invalid(self.settings.max_amount);
+        loop {
+            let who = known(self.who(&ask.payer, None).await, invalid.as_ref())?;
+            let record = self.counters.read_record(&who.account, &ask.id).await?;
+            let record = record.ok_or_else(|| no_reservation(ask.id.as_str()))?;
+            let policy = &who.rules.policy;
+            let refusal = standing(policy, &record, turns.now);
+            let groups = groups_of(policy, &record);
+            let call = ExtendCall {
+                account: &who.account,
+                id: &ask.id,
+                version: policy.version,
+                credit_limit: policy.credit_limit,
+                allowance: record.key.as_ref().and_then(|key| policy.keys.get(key)).and_then(|key| key.allowance),
+                denied: refusal.is_some(),
+                groups: &groups,
+                amount: ask.amount,
+                ttl_ms: ask.ttl_ms,
+            };
+            let reply = self.counters.extend(&call).await?;
+            if self.decided(&mut turns, &who.account, &reply).await? {
+                return extended(&who, &call, refusal.as_ref(), &record, &reply);
+            }
+        }
+    }
+}
+
+fn extended(
+    who: &Who,
+    call: &ExtendCall<'_>,
+    refusal: Option<&Refusal>,
+    before: &Record,
+    reply: &Reply,
+) -> Step<Done<Extended>> {
+    match (reply.status, &reply.record, &reply.head) {
+        (Status::Done | Status::Replayed, Some(record), Some(head)) => Ok(Done {
+            answer: Extended {
+                account: who.account.clone(),
+                id: call.id.clone(),
+                held: record.held,
+                expires_at: record.expires,
+                balance: head.balance,
+                available: who.available(head),
+            },
+            replayed: reply.status == Status::Replayed,
+        }),
+        (Status::Done | Status::Replayed, _, _) => {
+            Err(Unavailable::Corrupt("extend was done without its record".into()).into())
+        }
+        (_, record, _) => {
+            let now = record.as_ref().unwrap_or(before);
+            let extra = call.amount.map_or(0, |amount| (amount - now.charged).max(0) - now.rest());
+            let asked = Asked {
+                id: call.id.as_str(),
+                who,
+                refusal,
+                allowance: call.allowance,
+                groups: call.groups,
+                requested: Requested { cost: extra, tokens: 0, calls: 0 },
+            };
+            Err(asked.refused(reply))
+        }
+    }
+}
+
+/// Why account or key may not spend more. Address, model and platform were admitted when the
+/// reservation was made, which does not remember them.
+fn standing(policy: &Policy, record: &Record, now: Millis) -> Option<Refusal> {
+    let ask = crate::quota::policy::Ask { key: record.key.as_ref(), platform: None, model: None, client_ip: None, now };
+    policy.admit(&ask).refusal.filter(|refusal| refusal.code <= Code::KeyExpired)
+}
+
+/// The groups that the reservation was counted in, with today's caps on cost. The windows are the
+/// reservation's own: the script leaves alone what has begun anew since.
+fn groups_of(policy: &Policy, record: &Record) -> SmallVec<[Group; 2]> {
+    record.windows.iter().filter_map(|refs| group_of(policy, record, refs)).collect()
+}
+
+fn group_of(policy: &Policy, record: &Record, refs: &WindowRefs) -> Option<Group> {
+    let (field, [platform, model, key]) = GroupField::parse(refs.field.as_str())?;
+    let key = record.key.clone().filter(|of_record| of_record.as_str() == key);
+    let limits = match &key {
+        Some(key) => &policy.keys.get(key)?.limits,
+        None => &policy.limits,
+    };
+    let start = |code: CounterCode| refs.counters.iter().find(|(counted, _)| *counted == code).map(|(_, start)| *start);
+    let gauges: SmallVec<[Gauge; 3]> = limits
+        .iter()
+        .filter(|limit| limit.metric == Metric::Cost && *limit.platform == *platform && *limit.model == *model)
+        .filter_map(|limit| {
+            let start_s = start(limit.code())?;
+            let calendar =
+                crate::quota::window::calendar(limit.period, &policy.zone, Millis(i64::from(start_s) * 1_000));
+            let period_s = if let Period::Rolling(seconds) = limit.period { seconds } else { 0 };
+            Some(Gauge { limit: limit.clone(), start_s, end_s: calendar.map_or(0, |span| span.end_s), period_s })
+        })
+        .collect();
+    (!gauges.is_empty()).then_some(Group { field, key, gauges })
+}
+
+impl Extend {
+    fn invalid(&self, max_amount: i64) -> Option<Refusal> {
+        let nothing = || {
+            let nothing = self.amount.is_none() && self.ttl_ms.is_none();
+            nothing.then(|| Refusal::invalid("amount", "or `ttl_ms` is needed"))
+        };
+        too_much("amount", self.amount.unwrap_or(0), max_amount).or_else(|| bad_ttl(self.ttl_ms)).or_else(nothing)
+    }
+}

@@ -1,0 +1,94 @@
+//! Keys as the admin API sees them.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Answer, Engine,
+    policies::no_account,
+    ports::{KeyPatch, Unavailable},
+    step::{Done, Step, verdict},
+};
+use crate::quota::{
+    id::{AccountId, KeyId},
+    policy::Policy,
+    verdict::{Code, Refusal},
+};
+
+/// Random characters of a secret: 285 bits.
+const SECRET_CHARACTERS: usize = 48;
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// A key's policy document and, once, its new secret.
+#[derive(Clone, Debug)]
+pub struct KeyPut {
+    pub policy: Arc<Policy>,
+    pub created: bool,
+    /// Only when the key is new and no `secret_sha256` was given.
+    pub secret: Option<String>,
+}
+
+impl Engine {
+    pub async fn put_key(&self, account: &AccountId, key: &KeyId, patch: &KeyPatch) -> Answer<KeyPut> {
+        verdict(self.try_put_key(account, key, patch).await)
+    }
+
+    async fn try_put_key(&self, account: &AccountId, key: &KeyId, patch: &KeyPatch) -> Step<Done<KeyPut>> {
+        let rules = self.reload(account).await?.ok_or_else(|| no_account(account))?;
+        // Two creations at once may both come here; the later one's secret is the one in force,
+        // and each answer shows its own.
+        let mut secret = None;
+        let mut patch = patch.clone();
+        if patch.secret_sha256.is_none() && !rules.policy.keys.contains_key(key) {
+            let text = format!("sk-{}", random_text(SECRET_CHARACTERS)?);
+            patch.secret_sha256 = Some(Sha256::digest(text.as_bytes()).into());
+            secret = Some(text);
+        }
+        let put = self.policies.put_key(account, key, &patch).await?;
+        let (policy, created) = put.ok_or_else(|| no_account(account))?;
+        let policy = self.in_force(policy).await?;
+        Ok(Done::now(KeyPut { policy, created, secret }))
+    }
+
+    pub async fn delete_key(&self, account: &AccountId, key: &KeyId) -> Answer<()> {
+        let delete = async {
+            let Some(policy) = self.policies.delete_key(account, key).await? else {
+                self.reload(account).await?.ok_or_else(|| no_account(account))?;
+                return Err(Refusal::new(Code::KeyNotFound, format!("there is no key `{key}`")).into());
+            };
+            self.in_force(policy).await?;
+            Ok(Done::now(()))
+        };
+        verdict(delete.await)
+    }
+}
+
+/// So many random characters of `0-9 A-Z a-z`, each equally likely.
+pub(crate) fn random_text(characters: usize) -> Result<String, Unavailable> {
+    // The largest multiple of 62 that a byte holds: bytes above it would favour the first letters.
+    const FAIR: u8 = 248;
+    let mut text = String::with_capacity(characters);
+    let mut bytes = [0; 64];
+    while text.len() < characters {
+        getrandom::fill(&mut bytes)
+            .map_err(|error| Unavailable::Corrupt(format!("the system has no random numbers: {error}")))?;
+        let fair = bytes.iter().filter(|byte| **byte < FAIR).map(|byte| char::from(BASE62[usize::from(byte % 62)]));
+        text.extend(fair.take(characters - text.len()));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_texts_are_long_enough_and_differ() {
+        let texts: std::collections::HashSet<_> = (0..100).map(|_| random_text(SECRET_CHARACTERS).unwrap()).collect();
+        assert_eq!(texts.len(), 100);
+        assert!(texts.iter().all(|text| text.len() == 48 && text.bytes().all(|b| b.is_ascii_alphanumeric())));
+        let used: std::collections::HashSet<_> = texts.iter().flat_map(|text| text.bytes()).collect();
+        assert_eq!(used.len(), 62);
+    }
+}

@@ -1,0 +1,136 @@
+//! Floor 1: the use cases. Each verb is one file; [`ports`] is what they need from outside. All
+//! verbs take typed requests, ask the policy, call one script, and answer a verdict; what they
+//! cannot tell is `Err(Unavailable)`.
+//!
+//! Around the verbs: `policies` and `tariffs` (what is in memory), `decide` and `load` (what to do
+//! when a script cannot decide), `content` (what makes two calls the same), `pricing`, `limits` and
+//! `denial` (numbers in, refusals out), `sweep` (holds that nobody ended). Deliberately absent: any
+//! lock or queue around an account; Redis orders the calls.
+
+pub mod accounts;
+pub mod adjust;
+pub mod balance;
+mod cache;
+pub mod charge;
+mod content;
+mod decide;
+mod denial;
+pub mod extend;
+mod flight;
+pub mod keys;
+mod limits;
+mod load;
+pub mod patch;
+mod policies;
+pub mod ports;
+mod pricing;
+pub mod reconcile;
+pub mod refund;
+pub mod release;
+pub mod reserve;
+pub mod reset;
+pub mod settle;
+mod step;
+mod sweep;
+mod tariffs;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::quota::{
+    clock::Clock,
+    id::{AccountId, KeyId},
+    tariff::Tariff,
+    verdict::Verdict,
+};
+use flight::Flights;
+use policies::Cache;
+use ports::{Counters, Drain, LedgerStore, PolicyStore, Unavailable};
+use tariffs::Tariffs;
+
+/// What a verb answers.
+pub type Answer<T> = Result<Verdict<T>, Unavailable>;
+
+/// Who pays: named, or found through the caller's secret.
+#[derive(Clone, Debug)]
+pub enum Payer {
+    Account(AccountId),
+    /// The API key's secret, never logged.
+    Secret(Box<str>),
+}
+
+/// What an aborted call costs when nobody says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AbortCharge {
+    Nothing,
+    /// The estimate's prompt part; nothing when the reserve carried no estimate.
+    Prompt,
+    /// The whole hold.
+    Estimate,
+}
+
+/// Per outcome; an absent outcome counts as `unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbortPolicy {
+    pub ok: AbortCharge,
+    pub client_abort: AbortCharge,
+    pub upstream_error: AbortCharge,
+    pub unknown: AbortCharge,
+}
+
+/// The engine's settings; `config.rs` documents each.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Units held when a reserve names neither amount nor estimate.
+    pub default_hold: i64,
+    /// A single amount above it is refused at reserve and clamped at settle.
+    pub max_amount: i64,
+    pub default_ttl_ms: u32,
+    pub abort: AbortPolicy,
+    /// Hold (an amount of 0, tokens and a request) for models whose prices are 0.
+    pub hold_free_models: bool,
+    /// Deployment-wide trust threshold in units; `None` is off.
+    pub trust_threshold: Option<i64>,
+    /// Policies kept in memory.
+    pub policy_cache_accounts: usize,
+    /// Written to the log blob only when true.
+    pub log_ip: bool,
+}
+
+/// The engine: shared by every listener, one per process.
+pub struct Engine {
+    pub(crate) counters: Arc<dyn Counters>,
+    pub(crate) policies: Arc<dyn PolicyStore>,
+    pub(crate) ledger: Arc<dyn LedgerStore>,
+    pub(crate) drain: Arc<dyn Drain>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) settings: Settings,
+    pub(crate) cache: Cache,
+    pub(crate) tariffs: Tariffs,
+    /// Cold loads under way.
+    loads: Flights<()>,
+}
+
+impl Engine {
+    #[must_use]
+    pub fn new(
+        counters: Arc<dyn Counters>,
+        policies: Arc<dyn PolicyStore>,
+        ledger: Arc<dyn LedgerStore>,
+        drain: Arc<dyn Drain>,
+        clock: Arc<Clock>,
+        settings: Settings,
+    ) -> Self {
+        let cache = Cache::new(settings.policy_cache_accounts);
+        let (tariffs, loads) = (Tariffs::new(Tariff::builtin()), Flights::new());
+        Self { counters, policies, ledger, drain, clock, settings, cache, tariffs, loads }
+    }
+
+    /// Account and key behind a payer, for callers that need the name (authz headers, metrics).
+    pub async fn identify(&self, payer: &Payer) -> Answer<(AccountId, Option<KeyId>)> {
+        let who = self.who(payer, None).await;
+        step::verdict(who.map(|who| step::Done::now((who.account, who.key))))
+    }
+}

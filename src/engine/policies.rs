@@ -1,0 +1,232 @@
+//! Policies in memory: by account, with the admissions already worked out, and by secret.
+//!
+//! Nothing here expires by time. A policy is replaced when a script answers `stale` (or when this
+//! process changed it), and a secret is compared with the loaded policy at every use, so that a
+//! revoked key stops with the next script call. That an account or a secret does not exist is
+//! never remembered.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use sha2::{Digest as _, Sha256};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{
+    Engine, Payer,
+    cache::Bounded,
+    flight::Flights,
+    ports::Unavailable,
+    step::{Step, Stop},
+};
+use crate::{
+    metrics,
+    quota::{
+        clock::Millis,
+        id::{AccountId, KeyId, Model, Platform},
+        policy::{Admission, Ask, Policy},
+        tariff::{PriceTag, Tariff},
+        verdict::{Code, Refusal},
+    },
+};
+
+/// Admissions kept per policy; when there are more they are all worked out anew.
+const READY_MAX: usize = 256;
+
+/// A policy and what was worked out from it.
+pub(crate) struct Rules {
+    pub(crate) policy: Arc<Policy>,
+    /// By a hash of key, platform and model; a clash is told by comparing and costs a new entry.
+    ready: RwLock<HashMap<u64, Arc<Ready>>>,
+}
+
+/// What the rules say of calls with this key, platform and model.
+pub(crate) struct Ready {
+    key: Option<KeyId>,
+    platform: Option<Platform>,
+    model: Option<Model>,
+    pub(crate) admission: Admission,
+    /// The tariff it was worked out with.
+    tariff: u32,
+    /// All prices of the model are 0.
+    pub(crate) free: bool,
+    /// Packed [`PriceTag`]; empty when the call names no priced model.
+    pub(crate) price_tag: Vec<u8>,
+}
+
+impl Rules {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self { policy: Arc::new(policy), ready: RwLock::default() }
+    }
+
+    /// The admission of a call, remembered unless it depends on the caller's address.
+    pub(crate) fn admit(&self, ask: &Ask<'_>, tariff: &Tariff) -> Arc<Ready> {
+        if self.policy.heeds_ip(ask.key) {
+            return Arc::new(self.work_out(ask, tariff));
+        }
+        let hash = hash(ask);
+        if let Some(ready) = self.ready.read().unwrap_or_else(PoisonError::into_inner).get(&hash)
+            && ready.fits(ask, tariff)
+        {
+            return ready.clone();
+        }
+        let ready = Arc::new(self.work_out(ask, tariff));
+        let mut all = self.ready.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= READY_MAX {
+            all.clear();
+        }
+        all.insert(hash, ready.clone());
+        ready
+    }
+
+    fn work_out(&self, ask: &Ask<'_>, tariff: &Tariff) -> Ready {
+        let admission = self.policy.admit(ask);
+        let priced = ask.model.and_then(|model| tariff.estimate(model.as_str(), &admission.group, 0, Some(0)));
+        let tag = |_| PriceTag { version: tariff.version, group: admission.group.clone() }.pack();
+        Ready {
+            key: ask.key.cloned(),
+            platform: ask.platform.cloned(),
+            model: ask.model.cloned(),
+            tariff: tariff.version,
+            free: priced.is_some_and(|estimate| estimate.free),
+            price_tag: priced.map(tag).unwrap_or_default(),
+            admission,
+        }
+    }
+
+    /// Whether the secret with this hash is the key's, by these rules.
+    fn opens(&self, key: &KeyId, sha256: &[u8; 32]) -> bool {
+        self.policy.keys.get(key).is_some_and(|key| key.secret_sha256.as_ref() == Some(sha256))
+    }
+
+    /// The group whose prices hold: the key's, else the account's.
+    pub(crate) fn price_group(&self, key: Option<&KeyId>) -> &str {
+        let of_key = key.and_then(|key| self.policy.keys.get(key)).and_then(|key| key.group.as_deref());
+        of_key.unwrap_or(&self.policy.group)
+    }
+}
+
+impl Ready {
+    fn fits(&self, ask: &Ask<'_>, tariff: &Tariff) -> bool {
+        self.admission.holds_at(ask.now)
+            && self.tariff == tariff.version
+            && self.key.as_ref() == ask.key
+            && self.platform.as_ref() == ask.platform
+            && self.model.as_ref() == ask.model
+    }
+}
+
+fn hash(ask: &Ask<'_>) -> u64 {
+    let parts = [ask.key.map(KeyId::as_str), ask.platform.map(Platform::as_str), ask.model.map(Model::as_str)];
+    // An absent part is told from every name by a byte that no name holds.
+    parts.into_iter().fold(0, |seed, part| xxh3_64_with_seed(part.unwrap_or("\0").as_bytes(), seed))
+}
+
+/// The caches. At most `most` policies, and as many secrets.
+pub(crate) struct Cache {
+    rules: Bounded<AccountId, Arc<Rules>>,
+    secrets: Bounded<[u8; 32], (AccountId, KeyId)>,
+    reads: Flights<Option<Arc<Rules>>>,
+}
+
+impl Cache {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { rules: Bounded::new(most), secrets: Bounded::new(most), reads: Flights::new() }
+    }
+
+    /// Takes over a policy, unless a newer one is there; the rules now in force. The same version
+    /// keeps what was worked out.
+    pub(crate) fn put(&self, policy: Policy) -> Arc<Rules> {
+        let (account, version) = (policy.account.clone(), policy.version);
+        self.rules.put(&account, Arc::new(Rules::new(policy)), |there| there.policy.version >= version)
+    }
+
+    pub(crate) fn remove(&self, account: &AccountId) {
+        self.rules.remove(account);
+    }
+}
+
+/// Who calls, by which rules.
+pub(crate) struct Who {
+    pub(crate) account: AccountId,
+    pub(crate) key: Option<KeyId>,
+    pub(crate) rules: Arc<Rules>,
+}
+
+impl Who {
+    /// What can be spent: `balance + credit_limit - held`.
+    pub(crate) fn available(&self, head: &crate::quota::counter::Head) -> i64 {
+        head.balance + self.rules.policy.credit_limit - head.held
+    }
+
+    /// The question to ask the rules; the address is known to few verbs.
+    pub(crate) fn ask<'a>(&'a self, platform: Option<&'a Platform>, model: Option<&'a Model>, now: Millis) -> Ask<'a> {
+        Ask { key: self.key.as_ref(), platform, model, client_ip: None, now }
+    }
+}
+
+pub(crate) fn no_account(account: &AccountId) -> Stop {
+    Refusal::new(Code::AccountNotFound, format!("there is no account `{account}`")).into()
+}
+
+impl Engine {
+    /// The account's rules, from memory if they are there.
+    pub(crate) async fn rules(&self, account: &AccountId) -> Result<Option<Arc<Rules>>, Unavailable> {
+        match self.cache.rules.get(account) {
+            Some(rules) => Ok(Some(rules)),
+            None => self.reload(account).await,
+        }
+    }
+
+    /// The account's rules from the store.
+    pub(crate) async fn reload(&self, account: &AccountId) -> Result<Option<Arc<Rules>>, Unavailable> {
+        let read = || async {
+            metrics::policy_reloaded(if self.cache.rules.get(account).is_some() { "stale" } else { "miss" });
+            let Some(policy) = self.policies.policy(account).await? else {
+                self.cache.remove(account);
+                return Ok(None);
+            };
+            Ok(Some(self.cache.put(policy)))
+        };
+        self.cache.reads.run(account, read).await
+    }
+
+    /// Finds the payer. `named` is the key that the call names: it must be the secret's own when
+    /// a secret pays. To be asked again in every turn of a verb, for the rules may have changed.
+    pub(crate) async fn who(&self, payer: &Payer, named: Option<&KeyId>) -> Step<Who> {
+        let secret = match payer {
+            Payer::Account(account) => {
+                let rules = self.rules(account).await?.ok_or_else(|| no_account(account))?;
+                return Ok(Who { account: account.clone(), key: named.cloned(), rules });
+            }
+            Payer::Secret(secret) => secret,
+        };
+        let (account, key, rules) = self.owner(&Sha256::digest(secret.as_bytes()).into()).await?;
+        if named.is_some_and(|named| *named != key) {
+            return Err(Refusal::invalid("key", "`api_key` belongs to another key than `key` names").into());
+        }
+        Ok(Who { account, key: Some(key), rules })
+    }
+
+    async fn owner(&self, sha256: &[u8; 32]) -> Step<(AccountId, KeyId, Arc<Rules>)> {
+        if let Some((account, key)) = self.cache.secrets.get(sha256) {
+            if let Some(rules) = self.rules(&account).await?
+                && rules.opens(&key, sha256)
+            {
+                return Ok((account, key, rules));
+            }
+            self.cache.secrets.remove(sha256);
+        }
+        let unauthorized = || Refusal::new(Code::Unauthorized, "`api_key` is not a known secret");
+        let (account, key) = self.policies.secret(sha256).await?.ok_or_else(unauthorized)?;
+        // The rules in memory may be older than the secret: then the store's are asked.
+        let mut rules = self.rules(&account).await?;
+        if !rules.as_ref().is_some_and(|rules| rules.opens(&key, sha256)) {
+            rules = self.reload(&account).await?;
+        }
+        let rules = rules.filter(|rules| rules.opens(&key, sha256)).ok_or_else(unauthorized)?;
+        self.cache.secrets.put(sha256, (account.clone(), key.clone()), |_| false);
+        Ok((account, key, rules))
+    }
+}

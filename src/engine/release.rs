@@ -1,0 +1,60 @@
+//! Release: give a hold back.
+
+use super::{
+    Answer, Engine, Payer,
+    denial::Asked,
+    ports::Status,
+    step::{Done, Step, verdict},
+};
+use crate::quota::{
+    id::{AccountId, ReservationId},
+    reservation::State,
+};
+
+#[derive(Clone, Debug)]
+pub struct Release {
+    pub payer: Payer,
+    pub id: ReservationId,
+}
+
+#[derive(Clone, Debug)]
+pub struct Released {
+    pub account: AccountId,
+    pub id: ReservationId,
+    pub returned: i64,
+    pub balance: i64,
+    pub available: i64,
+}
+
+impl Engine {
+    pub async fn release(&self, ask: &Release) -> Answer<Released> {
+        verdict(self.try_release(ask).await)
+    }
+
+    async fn try_release(&self, ask: &Release) -> Step<Done<Released>> {
+        let mut turns = self.turns();
+        loop {
+            let who = self.who(&ask.payer, None).await?;
+            let reply = self.counters.release(&who.account, &ask.id).await?;
+            if !self.decided(&mut turns, &who.account, &reply).await? {
+                continue;
+            }
+            let replayed = match reply.status {
+                Status::Done => false,
+                Status::Replayed => true,
+                _ => return Err(Asked::plain(ask.id.as_str(), &who, 0).refused(&reply)),
+            };
+            let head = reply.head.unwrap_or_default();
+            // What an expiry gave back was not given back by this call or the one it repeats.
+            let released = reply.record.filter(|record| record.state == State::Released);
+            let answer = Released {
+                returned: released.map_or(0, |record| record.rest()),
+                id: ask.id.clone(),
+                balance: head.balance,
+                available: who.available(&head),
+                account: who.account,
+            };
+            return Ok(Done { answer, replayed });
+        }
+    }
+}

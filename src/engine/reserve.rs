@@ -1,0 +1,202 @@
+//! Reserve: hold an amount before the call.
+
+use std::net::IpAddr;
+
+use super::{
+    Answer, Engine, Payer,
+    content::{self, Content},
+    denial::{Asked, conflict},
+    limits::{self, Requested},
+    policies::Who,
+    ports::{Reply, ReserveCall, Status},
+    pricing::{denied_by, model_not_priced},
+    step::{Done, Step, Stop, verdict},
+};
+use crate::quota::{
+    clock::Millis,
+    id::{AccountId, KeyId, Model, Platform, ReservationId},
+    verdict::{Code, LimitState, Refusal},
+};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    #[default]
+    Strict,
+    BestEffort,
+    CheckOnly,
+}
+
+/// How much to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    Units(i64),
+    Estimate {
+        prompt_tokens: i64,
+        max_tokens: Option<i64>,
+    },
+    /// The setting `default_hold`.
+    Default,
+}
+
+/// A reserve as the wire gives it; fields are those of the protocol.
+#[derive(Clone, Debug)]
+pub struct Reserve {
+    pub payer: Payer,
+    pub key: Option<KeyId>,
+    pub id: ReservationId,
+    pub platform: Option<Platform>,
+    pub model: Option<Model>,
+    pub ask: Ask,
+    /// `tokens` of the wire; an estimate brings its own.
+    pub tokens: Option<i64>,
+    pub ttl_ms: Option<u32>,
+    pub client_ip: Option<IpAddr>,
+    pub mode: Mode,
+    pub min_amount: Option<i64>,
+    pub charge_on_expiry: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Reserved {
+    pub account: AccountId,
+    pub id: ReservationId,
+    pub held: i64,
+    pub trusted: bool,
+    pub expires_at: Millis,
+    pub balance: i64,
+    pub available: i64,
+    /// Every limit that applied, with live numbers (for `verbose` and the RateLimit fields).
+    pub limits: Vec<LimitState>,
+}
+
+/// How long a hold may live.
+pub const TTL_MS: std::ops::RangeInclusive<u32> = 1_000..=86_400_000;
+
+impl Engine {
+    pub async fn reserve(&self, ask: &Reserve) -> Answer<Reserved> {
+        verdict(self.try_reserve(ask).await)
+    }
+
+    async fn try_reserve(&self, ask: &Reserve) -> Step<Done<Reserved>> {
+        let mut turns = self.turns();
+        let invalid = ask.invalid(self.settings.max_amount);
+        loop {
+            let who = known(self.who(&ask.payer, ask.key.as_ref()).await, invalid.as_ref())?;
+            let tariff = self.tariffs.current();
+            let mut question = who.ask(ask.platform.as_ref(), ask.model.as_ref(), turns.now);
+            question.client_ip = ask.client_ip;
+            let ready = who.rules.admit(&question, &tariff);
+            let quote = self.quote(ask.ask, ask.tokens, ask.model.as_ref(), &ready, &tariff)?;
+            let amended = match (quote, &ask.model) {
+                (None, Some(model)) => Some(denied_by(&ready, model_not_priced(model))),
+                (_, _) => None,
+            };
+            let quote = quote.unwrap_or_default();
+            let content = content::of_reserve(ask, who.key.as_ref());
+            let call = ReserveCall {
+                account: &who.account,
+                id: &ask.id,
+                version: who.rules.policy.version,
+                admission: amended.as_ref().unwrap_or(&ready.admission),
+                key: who.key.as_ref(),
+                amount: quote.amount,
+                min_amount: ask.least(quote.amount),
+                tokens: quote.tokens,
+                prompt_cost: quote.prompt_cost,
+                ttl_ms: ask.ttl_ms.unwrap_or(self.settings.default_ttl_ms),
+                check_only: ask.mode == Mode::CheckOnly || (quote.free && !self.settings.hold_free_models),
+                charge_on_expiry: ask.charge_on_expiry,
+                fingerprint: content.fingerprint,
+                price_tag: &ready.price_tag,
+            };
+            let reply = self.counters.reserve(&call).await?;
+            if self.decided(&mut turns, &who.account, &reply).await? {
+                return reserved(&who, &call, &content, &reply);
+            }
+        }
+    }
+}
+
+fn reserved(who: &Who, call: &ReserveCall<'_>, content: &Content<10>, reply: &Reply) -> Step<Done<Reserved>> {
+    let groups = call.admission.groups.as_slice();
+    let replayed = match reply.status {
+        Status::Done => false,
+        Status::Replayed => true,
+        Status::Conflict => {
+            let first = reply.record.as_ref().map(|record| &record.fingerprint);
+            return Err(conflict(call.id.as_str(), &content.names, first, &content.fingerprint));
+        }
+        _ => {
+            let asked = Asked {
+                id: call.id.as_str(),
+                who,
+                refusal: call.admission.refusal.as_ref(),
+                allowance: call.admission.allowance,
+                groups,
+                requested: Requested { cost: call.min_amount, tokens: call.tokens, calls: 1 },
+            };
+            return Err(asked.refused(reply));
+        }
+    };
+    let head = reply.head.unwrap_or_default();
+    // A check that was granted leaves no record; a replay of a hold has one, whatever is asked now.
+    let record = reply.record.as_ref().filter(|_| replayed || !call.check_only);
+    let answer = Reserved {
+        account: who.account.clone(),
+        id: call.id.clone(),
+        held: record.map_or(0, |record| record.held),
+        trusted: false,
+        expires_at: record.map_or(reply.now, |record| record.expires),
+        balance: head.balance,
+        available: who.available(&head),
+        limits: limits::states(groups, &reply.windows, &who.rules.policy.zone, reply.now),
+    };
+    Ok(Done { answer, replayed })
+}
+
+impl Reserve {
+    /// What is wrong with the call whoever makes it.
+    fn invalid(&self, max_amount: i64) -> Option<Refusal> {
+        let units = if let Ask::Units(units) = self.ask { units } else { 0 };
+        too_much("amount", units, max_amount).or_else(|| bad_ttl(self.ttl_ms)).or_else(|| {
+            match (self.mode, self.min_amount, self.ask) {
+                (Mode::BestEffort, Some(least), Ask::Units(units)) if least > units => {
+                    Some(Refusal::invalid("min_amount", "is above `amount`"))
+                }
+                (Mode::Strict | Mode::CheckOnly, Some(_), _) => {
+                    Some(Refusal::invalid("min_amount", "is for the mode best_effort"))
+                }
+                (_, _, _) => None,
+            }
+        })
+    }
+
+    /// The least to hold; something, where nobody says how much.
+    fn least(&self, amount: i64) -> i64 {
+        match self.mode {
+            Mode::Strict | Mode::CheckOnly => amount,
+            Mode::BestEffort => self.min_amount.unwrap_or(1).min(amount),
+        }
+    }
+}
+
+/// `invalid_request` for an amount above the setting `max_amount`.
+pub(crate) fn too_much(field: &'static str, amount: i64, max_amount: i64) -> Option<Refusal> {
+    let sentence = || format!("must not be above max_amount ({max_amount} units)");
+    (amount > max_amount).then(|| Refusal::invalid(field, sentence()))
+}
+
+pub(crate) fn bad_ttl(ttl_ms: Option<u32>) -> Option<Refusal> {
+    let good = ttl_ms.is_none_or(|ttl_ms| TTL_MS.contains(&ttl_ms));
+    (!good).then(|| Refusal::invalid("ttl_ms", "must be from 1000 to 86400000"))
+}
+
+/// The payer, or the first thing wrong in the order of [`Code`]: who cannot show who it is hears
+/// that before anything about its call.
+pub(crate) fn known(who: Step<Who>, invalid: Option<&Refusal>) -> Step<Who> {
+    match (who, invalid) {
+        (who, None) => who,
+        (Err(Stop::Refused(refusal)), Some(_)) if refusal.code < Code::InvalidRequest => Err(Stop::Refused(refusal)),
+        (_, Some(refusal)) => Err(refusal.clone().into()),
+    }
+}

@@ -1,0 +1,272 @@
+//! Settle: charge what the call cost.
+
+use super::{
+    Answer, Engine, Payer,
+    content::{self, Content},
+    denial::{Asked, conflict},
+    policies::Who,
+    ports::{ChargeCall, Cost, Reply, SettleCall, Status, Unavailable},
+    pricing::{Bill, model_missing, model_not_priced},
+    reserve::known,
+    step::{Done, Step, verdict},
+};
+use crate::quota::{
+    clock::Millis,
+    entry::LogFields,
+    id::{AccountId, KeyId, Model, Platform, ReservationId},
+    reservation::{Flags, State},
+    usage::Usage,
+    verdict::Refusal,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    ClientAbort,
+    UpstreamError,
+    Unknown,
+}
+
+/// What the caller knows of the cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Price {
+    Units(i64),
+    /// Priced by the tariff of the settle's model.
+    Usage(Usage),
+    /// Neither: the abort policy decides.
+    Unsaid,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settle {
+    pub payer: Payer,
+    pub id: ReservationId,
+    pub price: Price,
+    /// False: cumulative so far, the rest stays held.
+    pub last: bool,
+    pub outcome: Option<Outcome>,
+    /// Which key, platform and model: logged; and charged when no reservation is found.
+    pub key: Option<KeyId>,
+    pub platform: Option<Platform>,
+    pub model: Option<Model>,
+    /// The remaining log fields (tokens, duration, stream, ip, meta).
+    pub log: LogFields,
+}
+
+/// Answer of settle and charge.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    pub account: AccountId,
+    pub id: ReservationId,
+    pub charged: i64,
+    pub returned: i64,
+    pub overdraft: i64,
+    pub late: bool,
+    pub unreserved: bool,
+    /// The cost was above `max_amount` and clamped to it.
+    pub clamped: bool,
+    /// False after `final: false`: the reservation lives on.
+    pub last: bool,
+    pub balance: i64,
+    pub available: i64,
+}
+
+impl Engine {
+    pub async fn settle(&self, ask: &Settle) -> Answer<Settled> {
+        verdict(self.try_settle(ask).await)
+    }
+
+    /// Never refused for what the rules say: the work is done. Without a reservation it is charged
+    /// at once, as unreserved.
+    async fn try_settle(&self, ask: &Settle) -> Step<Done<Settled>> {
+        let mut turns = self.turns();
+        let invalid = ask.invalid();
+        // The reservation's own prices, once known; whether there is a reservation; and whether the
+        // ledger was asked for it.
+        let (mut tag, mut reserved, mut looked) = (None, true, false);
+        loop {
+            let who = known(self.who(&ask.payer, ask.key.as_ref()).await, invalid.as_ref())?;
+            let bill = self.bill_of(ask, &who, &mut tag).await?;
+            let content = content::of_settle(ask, who.key.as_ref());
+            let log = self.log_of(ask, &who);
+            let reply = if reserved {
+                let call = SettleCall {
+                    account: &who.account,
+                    id: &ask.id,
+                    cost: bill.cost,
+                    tokens: bill.tokens,
+                    last: ask.last,
+                    clamped: bill.clamped,
+                    fingerprint: content.fingerprint,
+                    price_tag: bill.price_tag.as_deref(),
+                    log: &log,
+                };
+                self.counters.settle(&call).await?
+            } else {
+                self.charge_unreserved(ask, &who, &bill, &content, &log, turns.now).await?
+            };
+            if !self.decided(&mut turns, &who.account, &reply).await? {
+                continue;
+            }
+            if reply.status == Status::Unknown && !looked {
+                looked = true;
+                if self.remembered(&who.account, &ask.id).await? {
+                    turns.again("the settled reservation could not be put back")?;
+                    continue;
+                }
+            }
+            match (reply.status, &reply.record) {
+                (Status::Reprice, Some(record)) => {
+                    turns.again("the reservation's prices could not be met")?;
+                    tag = Some(record.price_tag.clone());
+                }
+                (Status::Unknown, _) if ask.last => {
+                    turns.again("the reservation comes and goes")?;
+                    reserved = false;
+                }
+                // Reserved meanwhile, by the same id: settle that.
+                (Status::Idle, _) if !reserved => {
+                    turns.again("the reservation comes and goes")?;
+                    reserved = true;
+                }
+                (_, _) => return settled(&who, &ask.id, &content, &reply),
+            }
+        }
+    }
+
+    /// Whether the ledger knew the reservation, which is then back in Redis. Tombstones there are for
+    /// minutes; an entry that is not posted yet is younger than its tombstone.
+    async fn remembered(&self, account: &AccountId, id: &ReservationId) -> Result<bool, Unavailable> {
+        match self.put_back(account, id).await {
+            // The work is done and has to be charged: should it be for the second time, then
+            // write-back meets the ledger's unique key and gives it back.
+            Err(Unavailable::Store(reason)) => {
+                tracing::warn!(%account, %id, reason, "a settle could not be looked up in the ledger");
+                Ok(false)
+            }
+            found => found,
+        }
+    }
+
+    /// The bill; a model that has no price today may have one in the reservation's own prices.
+    async fn bill_of(&self, ask: &Settle, who: &Who, tag: &mut Option<Vec<u8>>) -> Step<Bill> {
+        if let Ok(bill) = self.bill(ask, who, tag.as_deref()).await? {
+            return Ok(bill);
+        }
+        if tag.is_none() {
+            *tag = self.counters.read_record(&who.account, &ask.id).await?.map(|record| record.price_tag);
+            if tag.is_some()
+                && let Ok(bill) = self.bill(ask, who, tag.as_deref()).await?
+            {
+                return Ok(bill);
+            }
+        }
+        Err(ask.model.as_ref().map_or_else(model_missing, model_not_priced).into())
+    }
+
+    async fn charge_unreserved(
+        &self,
+        ask: &Settle,
+        who: &Who,
+        bill: &Bill,
+        content: &Content<6>,
+        log: &[u8],
+        now: Millis,
+    ) -> Result<Reply, Unavailable> {
+        let question = who.ask(ask.platform.as_ref(), ask.model.as_ref(), now);
+        let ready = who.rules.admit(&question, &self.tariffs.current());
+        let call = ChargeCall {
+            account: &who.account,
+            id: &ask.id,
+            version: who.rules.policy.version,
+            admission: &ready.admission,
+            // Also a key the rules do not know (any more): what it used is counted.
+            key: who.key.as_ref(),
+            amount: match bill.cost {
+                Cost::Units(units) => units,
+                // Nothing was estimated, nothing was held.
+                Cost::Prompt | Cost::Held | Cost::Nothing => 0,
+            },
+            tokens: bill.tokens.unwrap_or(0),
+            force: true,
+            unreserved: true,
+            clamped: bill.clamped,
+            fingerprint: content.fingerprint,
+            price_tag: bill.price_tag.as_deref().unwrap_or(&ready.price_tag),
+            log,
+        };
+        self.counters.charge(&call).await
+    }
+
+    /// The log blob: what the caller said, and what the call itself says.
+    pub(crate) fn log_of(&self, ask: &Settle, who: &Who) -> Vec<u8> {
+        let mut log = ask.log.clone();
+        log.key = who.key.as_ref().map(|key| key.as_str().to_owned());
+        log.platform = ask.platform.as_ref().map(|platform| platform.as_str().to_owned());
+        log.model = ask.model.as_ref().map(|model| model.as_str().to_owned());
+        log.group = Some(who.rules.price_group(who.key.as_ref()).to_owned());
+        log.outcome = ask.outcome.map(|outcome| outcome.as_str().to_owned());
+        if let Price::Usage(usage) = &ask.price {
+            log.prompt_tokens.get_or_insert(usage.prompt_tokens());
+            log.completion_tokens.get_or_insert(usage.completion_tokens());
+            log.cached_tokens.get_or_insert(usage.cache_read);
+        }
+        if !self.settings.log_ip {
+            log.ip = None;
+        }
+        log_blob(&log)
+    }
+}
+
+/// Strings, numbers and JSON read before: they cannot fail to be written.
+pub(crate) fn log_blob(log: &LogFields) -> Vec<u8> {
+    serde_json::to_vec(log).unwrap_or_default()
+}
+
+impl Settle {
+    fn invalid(&self) -> Option<Refusal> {
+        match self.price {
+            Price::Unsaid if !self.last => {
+                Some(Refusal::invalid("amount", "is needed where `final` is false: what was used so far"))
+            }
+            Price::Usage(_) if self.model.is_none() => Some(model_missing()),
+            Price::Usage(_) | Price::Units(_) | Price::Unsaid => None,
+        }
+    }
+}
+
+fn settled<const N: usize>(who: &Who, id: &ReservationId, content: &Content<N>, reply: &Reply) -> Step<Done<Settled>> {
+    let replayed = match reply.status {
+        Status::Done => false,
+        Status::Replayed => true,
+        Status::Conflict => {
+            let first = reply.record.as_ref().map(|record| &record.fingerprint);
+            return Err(conflict(id.as_str(), &content.names, first, &content.fingerprint));
+        }
+        _ => return Err(Asked::plain(id.as_str(), who, 0).refused(reply)),
+    };
+    Ok(Done { answer: Settled::new(who, id, reply)?, replayed })
+}
+
+impl Settled {
+    /// From the record that a settle or charge left.
+    pub(crate) fn new(who: &Who, id: &ReservationId, reply: &Reply) -> Result<Self, Unavailable> {
+        let (Some(record), Some(head)) = (&reply.record, &reply.head) else {
+            return Err(Unavailable::Corrupt(format!("a script answered {:?} without its record", reply.status)));
+        };
+        let last = record.state != State::Held;
+        Ok(Self {
+            account: who.account.clone(),
+            id: id.clone(),
+            charged: record.charged,
+            returned: if last { record.rest() } else { 0 },
+            overdraft: record.overdraft,
+            late: record.flags.has(Flags::LATE),
+            unreserved: record.flags.has(Flags::UNRESERVED),
+            clamped: record.flags.has(Flags::CLAMPED),
+            last,
+            balance: head.balance,
+            available: who.available(head),
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! The sweep: holds whose deadline has passed are ended, by the same script on every sidecar;
+//! whoever comes first ends it, the others find nothing to do.
+
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{
+    Engine,
+    ports::{Reply, Status, Unavailable},
+};
+use crate::{metrics, quota::reservation::Flags};
+
+/// Holds of one shard taken up at once, and scripts in flight at the same time.
+const BATCH: usize = 64;
+/// Batches of one shard in one sweep; what is left waits for the next.
+const BATCHES_MAX: usize = 64;
+
+type Expiry<'a> = Pin<Box<dyn Future<Output = Result<Reply, Unavailable>> + Send + 'a>>;
+
+impl Engine {
+    /// Ends every hold that is due, in all shards; how many were ended here.
+    ///
+    /// # Errors
+    /// The first [`Unavailable`], after all shards were tried.
+    pub async fn sweep_once(&self) -> Result<usize, Unavailable> {
+        let (mut ended, mut failure) = (0, None);
+        for shard in 0..self.counters.shards() {
+            match self.sweep_shard(shard).await {
+                Ok(of_shard) => ended += of_shard,
+                Err(unavailable) => failure = failure.or(Some(unavailable)),
+            }
+        }
+        failure.map_or(Ok(ended), Err)
+    }
+
+    /// Sweeps again and again until `stop` turns true or its sender is gone.
+    pub async fn run_sweeper(self: Arc<Self>, every: Duration, mut stop: watch::Receiver<bool>) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                _ = ticks.tick() => {}
+            }
+            let swept = self.sweep_once().await;
+            if let (Err(unavailable), false) = (&swept, failing) {
+                tracing::warn!("holds could not be swept everywhere: {unavailable}; trying again");
+            }
+            failing = swept.is_err();
+        }
+    }
+
+    async fn sweep_shard(&self, shard: u16) -> Result<usize, Unavailable> {
+        let mut ended = 0;
+        for _ in 0..BATCHES_MAX {
+            let due = self.counters.due(shard, BATCH).await?;
+            let expiries = due.iter().map(|(account, id)| self.counters.expire(account, id)).collect();
+            let mut progress = 0;
+            for ((account, _), reply) in due.iter().zip(all(expiries).await) {
+                let reply = reply?;
+                match reply.status {
+                    Status::Done => {
+                        progress += 1;
+                        metrics::hold_expired(action(&reply));
+                    }
+                    // Holds of an account that is not loaded: loaded now, swept the next time.
+                    Status::Absent => self.load(account).await?,
+                    Status::Generation => return Err(Unavailable::Recovering),
+                    // Extended, settled or swept by another sidecar meanwhile.
+                    _ => {}
+                }
+            }
+            ended += progress;
+            if due.len() < BATCH || progress == 0 {
+                break;
+            }
+        }
+        Ok(ended)
+    }
+}
+
+/// What the expiry did with what was still held.
+fn action(reply: &Reply) -> &'static str {
+    let charges = reply.record.as_ref().is_some_and(|record| record.flags.has(Flags::CHARGE_ON_EXPIRY));
+    if charges { "charged" } else { "released" }
+}
+
+/// Drives all of the calls at the same time; their replies in their order.
+async fn all(mut calls: Vec<Expiry<'_>>) -> Vec<Result<Reply, Unavailable>> {
+    let mut replies: Vec<_> = calls.iter().map(|_| None).collect();
+    poll_fn(|cx| {
+        let mut pending = false;
+        for (call, reply) in calls.iter_mut().zip(&mut replies).filter(|(_, reply)| reply.is_none()) {
+            match call.as_mut().poll(cx) {
+                Poll::Ready(ready) => *reply = Some(ready),
+                Poll::Pending => pending = true,
+            }
+        }
+        if pending { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    replies.into_iter().flatten().collect()
+}

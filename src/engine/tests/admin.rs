@@ -1,0 +1,228 @@
+//! Accounts, keys, balance sheet, reconcile and sweep.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use smallvec::smallvec;
+
+use super::{
+    account, done,
+    fake::{Fake, record, reply},
+    key, op, policy, refused, reservation, with_key,
+};
+use crate::{
+    engine::{
+        Payer,
+        ports::{AccountPatch, KeyPatch, Posted, Reply, Status, Unavailable},
+        reset::Reset,
+    },
+    quota::{
+        clock::local_now,
+        counter::{AccountCounters, Head, KeyCounter, WindowCounter},
+        entry::Kind,
+        id::AccountId,
+        limit::{GroupField, Limit, Metric, Period},
+        policy::KeyPolicy,
+        reservation::State,
+        verdict::Code,
+    },
+};
+
+fn absent_until_loaded(loaded: bool) -> Reply {
+    if loaded { reply(Status::Done) } else { Reply { head: None, ..reply(Status::Absent) } }
+}
+
+#[tokio::test]
+async fn a_new_account_has_its_balance_when_it_is_answered() {
+    let (fake, engine) = Fake::new(|world, seen| match seen.verb {
+        "hydrate" => reply(Status::Done),
+        _ => absent_until_loaded(world.counters.is_some()),
+    });
+    fake.set(|world| {
+        world.policies.clear();
+        world.posted = Some(Posted { initial: Some((op("v1"), 700)), ..Posted::default() });
+    });
+    let patch = AccountPatch { initial_balance: Some(700), ..AccountPatch::default() };
+    let ((policy, created), _) = done(engine.put_account(&account(), &patch).await.unwrap());
+    assert_eq!((policy.version, created), (1, true));
+    let initial: Vec<_> = fake.seen("adjust").iter().map(|seen| (seen.kind, seen.id.clone(), seen.amount)).collect();
+    assert!(!initial.is_empty() && initial.iter().all(|it| *it == (Some(Kind::Initial), "v1".to_owned(), 700)));
+
+    // Merging raises the version and touches no balance.
+    let before = fake.seen("adjust").len();
+    let ((policy, created), _) = done(engine.put_account(&account(), &AccountPatch::default()).await.unwrap());
+    assert_eq!((policy.version, created), (2, false));
+    assert_eq!(fake.seen("raise").pop().unwrap().version, 2);
+    assert_eq!(fake.seen("adjust").len(), before);
+}
+
+#[tokio::test]
+async fn an_account_with_live_holds_is_not_deleted() {
+    let holds = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let live = holds.clone();
+    let (fake, engine) = Fake::new(move |_, seen| match seen.kind {
+        Some(Kind::Close) if live.load(std::sync::atomic::Ordering::Relaxed) => reply(Status::Idle),
+        _ => reply(Status::Done),
+    });
+    let refusal = refused(engine.delete_account(&account()).await.unwrap());
+    assert_eq!(refusal.code, Code::Conflict);
+    assert_eq!(fake.seen("delete").len(), 0);
+    holds.store(false, std::sync::atomic::Ordering::Relaxed);
+    done(engine.delete_account(&account()).await.unwrap());
+    assert_eq!(fake.seen("raise").pop().unwrap().version, 2);
+    let closes: Vec<_> = fake.seen("adjust").into_iter().map(|seen| seen.id).collect();
+    assert!(closes[0] != closes[1] && closes[0].starts_with("close:"));
+    assert_eq!(refused(engine.account(&account()).await.unwrap()).code, Code::AccountNotFound);
+    assert_eq!(refused(engine.delete_account(&account()).await.unwrap()).code, Code::AccountNotFound);
+}
+
+#[tokio::test]
+async fn a_secret_is_shown_once() {
+    let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
+    let (put, _) = done(engine.put_key(&account(), &key("k"), &KeyPatch::default()).await.unwrap());
+    let secret = put.secret.unwrap();
+    assert!(put.created && secret.len() == 51 && secret.starts_with("sk-"));
+    let stored = put.policy.keys[&key("k")].secret_sha256.unwrap();
+    assert_eq!(stored, <[u8; 32]>::from(Sha256::digest(secret.as_bytes())));
+    let (who, _) = done(engine.identify(&Payer::Secret(secret.into())).await.unwrap());
+    assert_eq!(who, (account(), Some(key("k"))));
+    assert_eq!(fake.seen("raise").pop().unwrap().version, 2);
+
+    let (put, _) = done(engine.put_key(&account(), &key("k"), &KeyPatch::default()).await.unwrap());
+    assert_eq!((put.created, put.secret), (false, None));
+    assert_eq!(put.policy.keys[&key("k")].secret_sha256, Some(stored), "and stays as it was");
+    let patch = KeyPatch { secret_sha256: Some([9; 32]), ..KeyPatch::default() };
+    let (put, _) = done(engine.put_key(&account(), &key("l"), &patch).await.unwrap());
+    assert_eq!((put.created, put.secret), (true, None));
+
+    done(engine.delete_key(&account(), &key("k")).await.unwrap());
+    assert_eq!(refused(engine.delete_key(&account(), &key("k")).await.unwrap()).code, Code::KeyNotFound);
+    let nobody = AccountId::new("b").unwrap();
+    assert_eq!(refused(engine.delete_key(&nobody, &key("k")).await.unwrap()).code, Code::AccountNotFound);
+    assert_eq!(
+        refused(engine.put_key(&nobody, &key("k"), &KeyPatch::default()).await.unwrap()).code,
+        Code::AccountNotFound
+    );
+}
+
+fn day(cap: i64) -> Limit {
+    Limit { platform: "openai".into(), model: "*".into(), metric: Metric::Cost, period: Period::Day, cap: Some(cap) }
+}
+
+fn used_yesterday(used: i64) -> AccountCounters {
+    let start_s = u32::try_from(local_now().seconds() - 86_400).unwrap();
+    let counter = WindowCounter { code: day(0).code(), start_s, used, held: 0 };
+    AccountCounters {
+        head: Head { version: 2, balance: 500, held: 100, used: 40, requests: 3, ..Head::default() },
+        keys: vec![(key("k"), KeyCounter { used: 7, held: 1, requests: 2 })],
+        groups: vec![(GroupField::new("openai", "*", None), smallvec![counter])],
+    }
+}
+
+#[tokio::test]
+async fn the_sheet_shows_live_numbers_by_the_newest_rules() {
+    let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
+    done(engine.identify(&Payer::Account(account())).await.unwrap());
+    let allowance = KeyPolicy { allowance: Some(20), ..KeyPolicy::default() };
+    let mut newer = with_key(with_key(policy(2), "k", allowance), "j", KeyPolicy::default());
+    newer.limits.push(day(900).into());
+    newer.credit_limit = 10;
+    fake.set(|world| {
+        world.policies.insert(account(), newer);
+        world.counters = Some(used_yesterday(800));
+    });
+    let (sheet, _) = done(engine.balance(&Payer::Account(account())).await.unwrap());
+    assert_eq!((sheet.balance, sheet.held, sheet.available, sheet.used, sheet.requests), (500, 100, 410, 40, 3));
+    let keys: Vec<_> = sheet.keys.iter().map(|key| (key.key.as_str(), key.left, key.used)).collect();
+    assert_eq!(keys, [("j", None, 0), ("k", Some(12), 7)]);
+    assert_eq!((sheet.limits[0].used, sheet.limits[0].limit.cap), (0, Some(900)), "yesterday is over");
+    assert!(sheet.limits[0].resets_at.unwrap() > sheet.at);
+}
+
+#[tokio::test]
+async fn reservations_are_looked_up_in_redis_then_in_the_ledger() {
+    let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
+    let look_up = || engine.reservation(&ACCOUNT, &ID);
+    static ACCOUNT: std::sync::LazyLock<AccountId> = std::sync::LazyLock::new(account);
+    static ID: std::sync::LazyLock<crate::quota::id::ReservationId> = std::sync::LazyLock::new(|| reservation("r-1"));
+    assert_eq!(refused(look_up().await.unwrap()).code, Code::ReservationNotFound);
+    fake.set(|world| world.ledger_record = Some(record(State::Settled)));
+    assert_eq!(done(look_up().await.unwrap()).0.record.state, State::Settled);
+    fake.set(|world| world.record = Some(record(State::Held)));
+    assert_eq!(done(look_up().await.unwrap()).0.record.state, State::Held);
+    fake.set(|world| world.policies.clear());
+    done(look_up().await.unwrap());
+}
+
+#[tokio::test]
+async fn reconcile_reports_what_stays_different() {
+    let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
+    assert_eq!(done(engine.reconcile(None).await.unwrap()).0.accounts, 1, "not loaded, hence equal");
+    fake.set(|world| {
+        let mut posted = used_yesterday(800);
+        posted.head.held = 0;
+        world.counters = Some(used_yesterday(800));
+        world.posted = Some(Posted { counters: posted, initial: None });
+    });
+    let same = done(engine.reconcile(Some(&account())).await.unwrap()).0;
+    assert_eq!((same.accounts, same.differences.len()), (1, 0));
+    fake.set(|world| {
+        let counters = world.counters.as_mut().unwrap();
+        counters.head.balance = 499;
+        counters.keys[0].1.used = 8;
+    });
+    let found = done(engine.reconcile(None).await.unwrap()).0;
+    let what: Vec<_> = found.differences.iter().map(|one| (one.what.as_str(), one.redis, one.sql)).collect();
+    assert_eq!(what, [("balance", 499, 500), ("key:k:used", 8, 7)]);
+    let nobody = AccountId::new("b").unwrap();
+    assert_eq!(refused(engine.reconcile(Some(&nobody)).await.unwrap()).code, Code::AccountNotFound);
+}
+
+#[tokio::test]
+async fn a_reset_names_its_counter_and_what_it_cleared() {
+    let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
+    fake.set(|world| world.counters = Some(used_yesterday(800)));
+    let ask = Reset {
+        account: account(),
+        key: None,
+        platform: "openai".into(),
+        model: "*".into(),
+        metric: Metric::Cost,
+        period: Period::Day,
+        op_id: op("x"),
+    };
+    assert_eq!(done(engine.reset(&ask).await.unwrap()).0.cleared, 800);
+    assert_eq!(fake.seen("reset")[0].id, GroupField::new("openai", "*", None).as_str());
+    let unknown = Reset { key: Some(key("k")), ..ask.clone() };
+    assert_eq!(refused(engine.reset(&unknown).await.unwrap()).code, Code::KeyNotFound);
+    let none = Reset { metric: Metric::Concurrency, period: Period::None, ..ask };
+    assert_eq!(refused(engine.reset(&none).await.unwrap()).field, Some("metric"));
+}
+
+#[tokio::test]
+async fn a_sweep_ends_all_that_is_due() {
+    let (fake, engine) = Fake::new(|_, seen| match seen.id.as_str() {
+        "r-0" => reply(Status::Idle),
+        _ => reply(Status::Done),
+    });
+    fake.set(|world| world.due = (0..150).map(|n| (account(), reservation(&format!("r-{n}")))).collect());
+    assert_eq!(engine.sweep_once().await.unwrap(), 149);
+    assert_eq!(engine.sweep_once().await.unwrap(), 0);
+
+    let (fake, engine) = Fake::new(|_, _| reply(Status::Generation));
+    fake.set(|world| world.due = vec![(account(), reservation("r"))]);
+    assert!(matches!(engine.sweep_once().await, Err(Unavailable::Recovering)));
+}
+
+#[tokio::test]
+async fn the_sweeper_stops_when_told() {
+    let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
+    fake.set(|world| world.due = vec![(account(), reservation("r"))]);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let sweeper = tokio::spawn(engine.run_sweeper(std::time::Duration::from_secs(1), stopped));
+    while !fake.seen("expire").iter().any(|seen| seen.id == "r") {
+        tokio::task::yield_now().await;
+    }
+    stop.send(true).unwrap();
+    sweeper.await.unwrap();
+}

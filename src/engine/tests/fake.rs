@@ -1,0 +1,162 @@
+//! Ports that answer what a test tells them to, and remember what they were asked.
+
+mod counters;
+mod store;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use smallvec::SmallVec;
+
+use super::{SETTINGS, account};
+use crate::{
+    engine::{
+        Engine, Settings,
+        ports::{Cost, OpRecord, Posted, Reply, Status, Unavailable},
+    },
+    quota::{
+        clock::{Clock, Millis, local_now},
+        counter::{AccountCounters, Head},
+        entry::{Entry, Kind},
+        fingerprint::Fingerprint,
+        id::{AccountId, KeyId, ReservationId},
+        policy::{Group, Policy},
+        reservation::{Flags, Record, State},
+        verdict::Code,
+    },
+};
+
+/// A port call, as far as tests look at it.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub verb: &'static str,
+    pub id: String,
+    pub version: u32,
+    pub amount: i64,
+    pub min_amount: i64,
+    pub tokens: Option<i64>,
+    pub cost: Option<Cost>,
+    pub key: Option<KeyId>,
+    pub refusal: Option<Code>,
+    pub groups: Vec<Group>,
+    pub windows_from: Millis,
+    pub price_tag: Option<Vec<u8>>,
+    pub fingerprint: Fingerprint,
+    pub force: bool,
+    pub unreserved: bool,
+    pub check_only: bool,
+    pub clamped: bool,
+    pub kind: Option<Kind>,
+    pub log: String,
+}
+
+type Script = Box<dyn Fn(&World, &Seen) -> Reply + Send + Sync>;
+
+/// What the ports hold; tests set it before and look at it after.
+#[derive(Default)]
+pub struct World {
+    pub seen: Vec<Seen>,
+    pub policies: HashMap<AccountId, Policy>,
+    pub secrets: HashMap<[u8; 32], (AccountId, KeyId)>,
+    pub posted: Option<Posted>,
+    pub counters: Option<AccountCounters>,
+    pub record: Option<Record>,
+    pub ledger_record: Option<Record>,
+    pub ledger_down: bool,
+    pub restored: Option<Record>,
+    pub operation: Option<Entry>,
+    pub due: Vec<(AccountId, ReservationId)>,
+    pub tariffs: Vec<Vec<u8>>,
+}
+
+pub struct Fake {
+    pub state: Mutex<World>,
+    script: Script,
+}
+
+impl World {
+    /// How often a port was called.
+    pub fn count(&self, verb: &str) -> usize {
+        self.seen.iter().filter(|seen| seen.verb == verb).count()
+    }
+
+    pub fn of(&self, verb: &str) -> Vec<Seen> {
+        self.seen.iter().filter(|seen| seen.verb == verb).cloned().collect()
+    }
+}
+
+impl Fake {
+    /// An engine over ports whose scripts answer by `script`, which sees the call among all calls
+    /// so far (itself included). The account `a` exists with policy version 1.
+    pub fn new(script: impl Fn(&World, &Seen) -> Reply + Send + Sync + 'static) -> (Arc<Self>, Arc<Engine>) {
+        Self::with(SETTINGS, script)
+    }
+
+    pub fn with(
+        settings: Settings,
+        script: impl Fn(&World, &Seen) -> Reply + Send + Sync + 'static,
+    ) -> (Arc<Self>, Arc<Engine>) {
+        let mut state = World { posted: Some(Posted::default()), ..World::default() };
+        state.policies.insert(account(), super::policy(1));
+        let fake = Arc::new(Self { state: Mutex::new(state), script: Box::new(script) });
+        let clock = Arc::new(Clock::default());
+        let engine = Engine::new(fake.clone(), fake.clone(), fake.clone(), fake.clone(), clock, settings);
+        (fake, Arc::new(engine))
+    }
+
+    pub fn set(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.state.lock().unwrap());
+    }
+
+    pub fn seen(&self, verb: &str) -> Vec<Seen> {
+        self.state.lock().unwrap().of(verb)
+    }
+
+    fn note(&self, verb: &'static str, id: &str) {
+        self.set(|state| state.seen.push(Seen { verb, id: id.to_owned(), ..Seen::default() }));
+    }
+
+    /// Yields, so that concurrent calls really overlap.
+    async fn answer(&self, seen: Seen) -> Result<Reply, Unavailable> {
+        tokio::task::yield_now().await;
+        let mut state = self.state.lock().unwrap();
+        state.seen.push(seen.clone());
+        Ok((self.script)(&state, &seen))
+    }
+}
+
+/// A reply with a head of 1 000 000 units and nothing else.
+pub fn reply(status: Status) -> Reply {
+    let head = Head { version: 1, balance: 1_000_000, ..Head::default() };
+    Reply { status, now: local_now(), head: Some(head), key: None, record: None, op: None, windows: SmallVec::new() }
+}
+
+pub fn record(state: State) -> Record {
+    Record {
+        state,
+        flags: Flags::default(),
+        fingerprint: Fingerprint::default(),
+        created: Millis(1),
+        expires: Millis(2),
+        held: 120,
+        tokens: 0,
+        prompt_cost: 0,
+        charged: 0,
+        refunded: 0,
+        overdraft: 0,
+        parts: 0,
+        key: None,
+        price_tag: Vec::new(),
+        windows: SmallVec::new(),
+    }
+}
+
+pub fn with_record(status: Status, record: Record) -> Reply {
+    Reply { record: Some(record), ..reply(status) }
+}
+
+pub fn with_op(status: Status, amount: i64, fingerprint: Fingerprint) -> Reply {
+    Reply { op: Some(OpRecord { amount, balance: 0, at: Millis(1), fingerprint }), ..reply(status) }
+}

@@ -1,0 +1,119 @@
+//! The fake as store, ledger and write-back.
+
+use async_trait::async_trait;
+
+use super::Fake;
+use crate::{
+    engine::ports::{AccountPatch, Drain, KeyPatch, LedgerStore, PolicyStore, Posted, StoreError, Unavailable},
+    quota::{
+        entry::{Entry, Kind},
+        id::{AccountId, KeyId, OpId, ReservationId},
+        policy::Policy,
+        reservation::Record,
+    },
+};
+
+#[async_trait]
+impl PolicyStore for Fake {
+    async fn policy(&self, account: &AccountId) -> Result<Option<Policy>, StoreError> {
+        self.note("policy", account.as_str());
+        tokio::task::yield_now().await;
+        Ok(self.state.lock().unwrap().policies.get(account).cloned())
+    }
+
+    async fn secret(&self, sha256: &[u8; 32]) -> Result<Option<(AccountId, KeyId)>, StoreError> {
+        self.note("secret", "");
+        Ok(self.state.lock().unwrap().secrets.get(sha256).cloned())
+    }
+
+    async fn put_account(&self, account: &AccountId, _: &AccountPatch) -> Result<(Policy, bool), StoreError> {
+        let mut state = self.state.lock().unwrap();
+        let before = state.policies.get(account).cloned();
+        let version = before.as_ref().map_or(1, |policy| policy.version + 1);
+        let policy = Policy { version, account: account.clone(), ..super::super::policy(1) };
+        state.policies.insert(account.clone(), policy.clone());
+        Ok((policy, before.is_none()))
+    }
+
+    async fn list_accounts(&self, cursor: Option<&AccountId>, most: u32) -> Result<Vec<Policy>, StoreError> {
+        let state = self.state.lock().unwrap();
+        let mut page: Vec<_> = state.policies.values().filter(|p| Some(&p.account) > cursor).cloned().collect();
+        page.sort_by(|a, b| a.account.cmp(&b.account));
+        page.truncate(most as usize);
+        Ok(page)
+    }
+
+    async fn delete_account(&self, account: &AccountId) -> Result<Option<u32>, StoreError> {
+        self.note("delete", account.as_str());
+        Ok(self.state.lock().unwrap().policies.remove(account).map(|policy| policy.version + 1))
+    }
+
+    async fn put_key(
+        &self,
+        account: &AccountId,
+        key: &KeyId,
+        patch: &KeyPatch,
+    ) -> Result<Option<(Policy, bool)>, StoreError> {
+        let mut state = self.state.lock().unwrap();
+        let Some(policy) = state.policies.get_mut(account) else { return Ok(None) };
+        policy.version += 1;
+        let created = !policy.keys.contains_key(key);
+        let rules = policy.keys.entry(key.clone()).or_default();
+        rules.secret_sha256 = patch.secret_sha256.or(rules.secret_sha256);
+        let policy = policy.clone();
+        if let Some(sha256) = patch.secret_sha256 {
+            state.secrets.retain(|_, owner| owner.1 != *key);
+            state.secrets.insert(sha256, (account.clone(), key.clone()));
+        }
+        Ok(Some((policy, created)))
+    }
+
+    async fn delete_key(&self, account: &AccountId, key: &KeyId) -> Result<Option<Policy>, StoreError> {
+        let mut state = self.state.lock().unwrap();
+        let Some(policy) = state.policies.get_mut(account) else { return Ok(None) };
+        let removed = policy.keys.remove(key);
+        policy.version += u32::from(removed.is_some());
+        Ok(removed.map(|_| policy.clone()))
+    }
+
+    async fn posted(&self, account: &AccountId) -> Result<Option<Posted>, StoreError> {
+        self.note("posted", account.as_str());
+        Ok(self.state.lock().unwrap().posted.clone())
+    }
+
+    async fn tariff_version(&self) -> Result<u32, StoreError> {
+        Ok(self.state.lock().unwrap().tariffs.len() as u32)
+    }
+
+    async fn tariff(&self, version: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        self.note("tariff", &version.to_string());
+        Ok(version.checked_sub(1).and_then(|at| self.state.lock().unwrap().tariffs.get(at as usize).cloned()))
+    }
+
+    async fn put_tariff(&self, content: &[u8], _: &str) -> Result<u32, StoreError> {
+        let mut state = self.state.lock().unwrap();
+        state.tariffs.push(content.to_vec());
+        Ok(state.tariffs.len() as u32)
+    }
+}
+
+#[async_trait]
+impl LedgerStore for Fake {
+    async fn operation(&self, _: &AccountId, _: Kind, _: &OpId) -> Result<Option<Entry>, StoreError> {
+        Ok(self.state.lock().unwrap().operation.clone())
+    }
+
+    async fn record(&self, _: &AccountId, id: &ReservationId) -> Result<Option<Record>, StoreError> {
+        self.note("ledger_record", id.as_str());
+        let state = self.state.lock().unwrap();
+        if state.ledger_down { Err(StoreError::Unavailable("gone".into())) } else { Ok(state.ledger_record.clone()) }
+    }
+}
+
+#[async_trait]
+impl Drain for Fake {
+    async fn drain(&self, account: &AccountId) -> Result<(), Unavailable> {
+        self.note("drain", account.as_str());
+        Ok(())
+    }
+}

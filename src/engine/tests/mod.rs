@@ -1,0 +1,139 @@
+//! The engine against scripted ports: what it asks, how often, and what it makes of the replies.
+//! What the scripts themselves decide is tested with the real ones.
+
+mod admin;
+mod fake;
+mod holds;
+mod money;
+mod operations;
+mod turns;
+
+use std::net::IpAddr;
+
+use super::{
+    AbortCharge, AbortPolicy, Engine, Payer, Settings,
+    reserve::{Ask, Mode, Reserve},
+    settle::{Price, Settle},
+};
+use crate::quota::{
+    entry::LogFields,
+    id::{AccountId, KeyId, Model, OpId, Platform, ReservationId},
+    policy::{AccountStatus, KeyPolicy, Policy, Trust},
+    verdict::{Refusal, Verdict},
+    window::Zone,
+};
+
+const SETTINGS: Settings = Settings {
+    default_hold: 1_000,
+    max_amount: 1_000_000,
+    default_ttl_ms: 300_000,
+    abort: AbortPolicy {
+        ok: AbortCharge::Estimate,
+        client_abort: AbortCharge::Prompt,
+        upstream_error: AbortCharge::Nothing,
+        unknown: AbortCharge::Estimate,
+    },
+    hold_free_models: true,
+    trust_threshold: None,
+    policy_cache_accounts: 100,
+    log_ip: false,
+};
+
+fn account() -> AccountId {
+    AccountId::new("a").unwrap()
+}
+
+fn key(id: &str) -> KeyId {
+    KeyId::new(id).unwrap()
+}
+
+fn op(id: &str) -> OpId {
+    OpId::new(id).unwrap()
+}
+
+fn reservation(id: &str) -> ReservationId {
+    ReservationId::new(id).unwrap()
+}
+
+fn policy(version: u32) -> Policy {
+    Policy {
+        account: account(),
+        version,
+        status: AccountStatus::Enabled,
+        group: "default".into(),
+        credit_limit: 0,
+        zone: Zone::utc(),
+        trust: Trust::Default,
+        limits: Vec::new(),
+        keys: std::collections::HashMap::new(),
+        name: None,
+        contact: None,
+    }
+}
+
+fn with_key(mut policy: Policy, id: &str, rules: KeyPolicy) -> Policy {
+    policy.keys.insert(key(id), rules);
+    policy
+}
+
+fn reserve(ask: Ask) -> Reserve {
+    Reserve {
+        payer: Payer::Account(account()),
+        key: None,
+        id: reservation("r-1"),
+        platform: Some(Platform::new("openai").unwrap()),
+        model: Some(Model::new("m").unwrap()),
+        ask,
+        tokens: None,
+        ttl_ms: None,
+        client_ip: Some(IpAddr::from([10, 0, 0, 1])),
+        mode: Mode::Strict,
+        min_amount: None,
+        charge_on_expiry: false,
+    }
+}
+
+fn settle(price: Price) -> Settle {
+    Settle {
+        payer: Payer::Account(account()),
+        id: reservation("r-1"),
+        price,
+        last: true,
+        outcome: None,
+        key: None,
+        platform: None,
+        model: Some(Model::new("m").unwrap()),
+        log: LogFields::default(),
+    }
+}
+
+/// The answer and whether it was a replay; panics with the refusal otherwise.
+fn done<T>(verdict: Verdict<T>) -> (T, bool) {
+    match verdict {
+        Verdict::Done { answer, replayed } => (answer, replayed),
+        Verdict::Refused(refusal) => panic!("refused: {refusal:?}"),
+    }
+}
+
+fn refused<T>(verdict: Verdict<T>) -> Refusal {
+    match verdict {
+        Verdict::Done { .. } => panic!("done, though it should be refused"),
+        Verdict::Refused(refusal) => refusal,
+    }
+}
+
+/// Every verb can run on a multi-threaded runtime.
+#[test]
+fn verbs_are_send() {
+    fn is_send<T: Send>(_: impl Fn(&'static Engine) -> T) {}
+    fn leak<T>(value: T) -> &'static T {
+        Box::leak(Box::new(value))
+    }
+    is_send(|engine| engine.reserve(leak(reserve(Ask::Default))));
+    is_send(|engine| engine.settle(leak(settle(Price::Unsaid))));
+    is_send(|engine| engine.delete_account(leak(account())));
+    is_send(|engine| engine.balance(leak(Payer::Account(account()))));
+    is_send(|engine| engine.reconcile(None));
+    is_send(Engine::sweep_once);
+    is_send(Engine::refresh_tariff);
+}

@@ -1,0 +1,164 @@
+//! Deciding again: stale rules, cold accounts, wrong windows, and the end of patience.
+
+use std::sync::Arc;
+
+use super::{
+    account,
+    fake::{Fake, World, record, reply, with_record},
+    op, policy, refused, reserve,
+};
+use crate::{
+    engine::{
+        ports::{Posted, Reply, Status, Unavailable},
+        reserve::{Ask, Reserve},
+    },
+    quota::{
+        clock::{Millis, local_now},
+        entry::Kind,
+        limit::{Limit, Metric, Period},
+        policy::{AccountStatus, KeyPolicy},
+        reservation::State,
+        verdict::Code,
+    },
+};
+
+fn granted() -> Reply {
+    with_record(Status::Done, record(State::Held))
+}
+
+#[tokio::test]
+async fn a_stale_policy_is_read_again_and_the_call_decided_anew() {
+    let (fake, engine) = Fake::new(|_, seen| match (seen.version, seen.refusal) {
+        (1, _) => granted(),
+        (2, Some(_)) => reply(Status::Denied),
+        (version, refusal) => panic!("{version} {refusal:?}"),
+    });
+    super::done(engine.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    let (fake2, engine2) = Fake::new(|world, seen| match seen.version {
+        1 if world.count("reserve") == 1 => granted(),
+        1 => reply(Status::Stale),
+        _ => reply(Status::Denied),
+    });
+    super::done(engine2.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    let mut disabled = policy(2);
+    disabled.status = AccountStatus::Disabled;
+    fake2.set(|world| drop(world.policies.insert(account(), disabled)));
+    let refusal = refused(engine2.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    assert_eq!(refusal.code, Code::AccountDisabled);
+    let versions: Vec<_> = fake2.seen("reserve").iter().map(|seen| seen.version).collect();
+    assert_eq!(versions, [1, 1, 2]);
+    assert_eq!(fake2.seen("policy").len(), 2, "once cold, once stale");
+    assert_eq!(fake.seen("policy").len(), 1);
+}
+
+#[tokio::test]
+async fn a_warm_account_costs_no_sql() {
+    let (fake, engine) = Fake::new(|_, _| granted());
+    for _ in 0..10 {
+        super::done(engine.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    }
+    let world = fake.state.lock().unwrap();
+    assert_eq!((world.count("policy"), world.count("posted"), world.count("reserve")), (1, 0, 10));
+}
+
+fn loading(world: &World, verb: &str) -> Reply {
+    match verb {
+        "hydrate" | "adjust" | "raise" => reply(Status::Done),
+        _ if world.counters.is_none() => Reply { head: None, ..reply(Status::Absent) },
+        _ => granted(),
+    }
+}
+
+#[tokio::test]
+async fn a_cold_account_is_loaded_once_for_fifty_calls() {
+    let (fake, engine) = Fake::new(|world, seen| loading(world, seen.verb));
+    fake.set(|world| world.posted = Some(Posted { initial: Some((op("v1"), 500)), ..Posted::default() }));
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let engine = Arc::clone(&engine);
+        calls.spawn(async move { super::done(engine.reserve(&reserve(Ask::Units(1))).await.unwrap()).0.held });
+    }
+    assert_eq!(calls.join_all().await, [120; 50]);
+    let world = fake.state.lock().unwrap();
+    let order: Vec<_> = world.seen.iter().map(|seen| seen.verb).filter(|verb| *verb != "reserve").collect();
+    assert_eq!(order, ["policy", "begin_load", "drain", "posted", "hydrate", "policy", "adjust"]);
+    assert_eq!(world.of("hydrate")[0].version, 1);
+    let initial = &world.of("adjust")[0];
+    assert_eq!((initial.kind, initial.id.as_str(), initial.amount), (Some(Kind::Initial), "v1", 500));
+}
+
+#[tokio::test]
+async fn a_change_during_a_load_is_raised_in_redis() {
+    let (fake, engine) = Fake::new(|world, seen| loading(world, seen.verb));
+    super::done(engine.identify(&crate::engine::Payer::Account(account())).await.unwrap());
+    fake.set(|world| drop(world.policies.insert(account(), policy(2))));
+    super::done(engine.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    assert_eq!(fake.seen("hydrate")[0].version, 1);
+    assert_eq!(fake.seen("raise").iter().map(|seen| seen.version).collect::<Vec<_>>(), [2]);
+    assert_eq!(fake.seen("reserve").last().unwrap().version, 2);
+}
+
+#[tokio::test]
+async fn an_account_that_is_gone_is_not_found() {
+    let (fake, engine) = Fake::new(|_, _| Reply { head: None, ..reply(Status::Absent) });
+    super::done(engine.identify(&crate::engine::Payer::Account(account())).await.unwrap());
+    fake.set(|world| {
+        world.policies.clear();
+        world.posted = None;
+    });
+    let refusal = refused(engine.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    assert_eq!(refusal.code, Code::AccountNotFound);
+}
+
+#[tokio::test]
+async fn another_window_is_computed_with_redis_time() {
+    let tomorrow = Millis(local_now().0 + 86_400_000);
+    let (fake, engine) = Fake::new(move |_, seen| {
+        let right = seen.windows_from.0 > tomorrow.0 - 86_400_000;
+        let reply = if right { granted() } else { reply(Status::Window) };
+        Reply { now: tomorrow, ..reply }
+    });
+    let limit =
+        Limit { platform: "*".into(), model: "*".into(), metric: Metric::Cost, period: Period::Day, cap: Some(9_999) };
+    fake.set(|world| world.policies.get_mut(&account()).unwrap().limits.push(limit.into()));
+    let (answer, _) = super::done(engine.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    assert_eq!(fake.seen("reserve").len(), 2);
+    let resets_at = answer.limits[0].resets_at.unwrap();
+    assert!(resets_at > tomorrow && resets_at.0 <= tomorrow.0 + 86_400_000);
+    // The clock has learnt it: the next call is right at once.
+    super::done(engine.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    assert_eq!(fake.seen("reserve").len(), 3);
+}
+
+#[tokio::test]
+async fn patience_ends() {
+    for (status, policies) in [(Status::Stale, 8), (Status::Window, 1)] {
+        let (fake, engine) = Fake::new(move |_, _| reply(status));
+        let failed = engine.reserve(&reserve(Ask::Units(1))).await.unwrap_err();
+        assert!(failed.to_string().contains("8 turns"), "{failed}");
+        assert_eq!(fake.seen("reserve").len(), 8);
+        assert_eq!(fake.seen("policy").len(), policies);
+    }
+}
+
+#[tokio::test]
+async fn a_recovering_shard_is_unavailable() {
+    let (_, engine) = Fake::new(|_, _| reply(Status::Generation));
+    let failed = engine.reserve(&reserve(Ask::Units(1))).await.unwrap_err();
+    assert!(matches!(failed, Unavailable::Recovering));
+}
+
+#[tokio::test]
+async fn admissions_that_depend_on_the_address_are_not_remembered() {
+    let (_, engine) = Fake::new(|_, seen| if seen.refusal.is_some() { reply(Status::Denied) } else { granted() });
+    let mut rules = policy(1);
+    let networks = vec!["10.0.0.0/24".parse().unwrap()];
+    rules.keys.insert(super::key("k"), KeyPolicy { networks, ..KeyPolicy::default() });
+    engine.cache.put(rules);
+    let from =
+        |ip: [u8; 4]| Reserve { key: Some(super::key("k")), client_ip: Some(ip.into()), ..reserve(Ask::Units(1)) };
+    super::done(engine.reserve(&from([10, 0, 0, 1])).await.unwrap());
+    let refusal = refused(engine.reserve(&from([10, 0, 1, 1])).await.unwrap());
+    assert_eq!(refusal.code, Code::IpNotAllowed);
+    super::done(engine.reserve(&from([10, 0, 0, 2])).await.unwrap());
+}
