@@ -1,0 +1,92 @@
+//! Names of keys. Every key of a shard carries the tag `{shard}`, so that a Redis Cluster keeps them
+//! in one slot; `/` is in no id, so a name says who it belongs to. The schema is in `lua/README.md`.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::quota::{
+    entry::Kind,
+    id::{AccountId, KeyId, OpId, ReservationId},
+};
+
+/// The shard of an account: XXH3 (64 bits, seed 0) of its id, modulo the number of shards.
+pub(crate) fn shard_of(account: &AccountId, shards: u16) -> u16 {
+    (xxh3_64(account.as_str().as_bytes()) % u64::from(shards)) as u16
+}
+
+/// Shard meta.
+pub(crate) fn meta(shard: u16) -> String {
+    format!("q{{{shard}}}m")
+}
+
+/// Deadlines of live holds.
+pub(crate) fn deadlines(shard: u16) -> String {
+    format!("q{{{shard}}}x")
+}
+
+/// The ledger stream.
+pub(crate) fn stream(shard: u16) -> String {
+    format!("q{{{shard}}}l")
+}
+
+/// Counters of an account.
+pub(crate) fn account(shard: u16, account: &AccountId) -> String {
+    format!("q{{{shard}}}a/{account}")
+}
+
+/// A reservation, live or settled.
+pub(crate) fn record(shard: u16, account: &AccountId, id: &ReservationId) -> String {
+    format!("q{{{shard}}}r/{account}/{id}")
+}
+
+/// Account and reservation of a record's key; `None` when it is none of this shard.
+pub(crate) fn split_record(shard: u16, key: &[u8]) -> Option<(AccountId, ReservationId)> {
+    let key = std::str::from_utf8(key).ok()?;
+    let (account, id) = key.strip_prefix(&format!("q{{{shard}}}r/"))?.split_once('/')?;
+    Some((AccountId::new(account).ok()?, ReservationId::new(id).ok()?))
+}
+
+/// Tombstone of an operation that is no reservation.
+pub(crate) fn operation(shard: u16, account: &AccountId, kind: Kind, op_id: &OpId) -> String {
+    format!("q{{{shard}}}o/{account}/{}/{op_id}", char::from(kind as u8))
+}
+
+/// Nonce of a cold load.
+pub(crate) fn load_nonce(shard: u16, account: &AccountId) -> String {
+    format!("q{{{shard}}}n/{account}")
+}
+
+/// A lease of write-back or attach; no part of any shard.
+pub(crate) fn lease(name: &str) -> String {
+    format!("q-lease/{name}")
+}
+
+/// Pattern of all keys of a shard. Braces are literal in a glob.
+pub(crate) fn all(shard: u16) -> String {
+    format!("q{{{shard}}}*")
+}
+
+/// Hash field of a key's counters, empty without a key.
+pub(crate) fn key_field(key: Option<&KeyId>) -> String {
+    key.map_or_else(String::new, |key| format!("k\u{1f}{key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_stable() {
+        // Fixed at the first initialisation of a deployment: these numbers may never change.
+        let names = ["acc", "a", "user:42"].map(|name| shard_of(&AccountId::new(name).unwrap(), 64));
+        assert_eq!(names, [5, 31, 42]);
+        assert_eq!(xxh3_64(b""), 0x2d06_8005_38d3_94c2, "the value in the specification of XXH3");
+    }
+
+    #[test]
+    fn a_record_key_reads_back() {
+        let (account, id) = (AccountId::new("a:1").unwrap(), ReservationId::new("r@1").unwrap());
+        let key = record(7, &account, &id);
+        assert_eq!(split_record(7, key.as_bytes()), Some((account, id)));
+        assert_eq!(split_record(8, key.as_bytes()), None);
+    }
+}

@@ -1,0 +1,203 @@
+//! The scripts: composed at start from the files in `lua/`, named by the SHA-1 of their text. A line
+//! `-- include lib/xyz` is replaced by that file, once per script; a cycle is an error.
+
+use std::fmt::Write as _;
+
+use sha1::{Digest as _, Sha1};
+
+macro_rules! sources {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../lua/", $name, ".lua")))),*]
+    };
+}
+
+/// Every file under `lua/`, by its name without `.lua`.
+const SOURCES: &[(&str, &str)] = sources![
+    "adjust",
+    "charge",
+    "due",
+    "expire",
+    "extend",
+    "hydrate",
+    "lease",
+    "lib/align",
+    "lib/append",
+    "lib/gauges",
+    "lib/head",
+    "lib/open",
+    "lib/record",
+    "lib/refs",
+    "lib/touch",
+    "policy",
+    "read_account",
+    "read_record",
+    "refund",
+    "release",
+    "reserve",
+    "reset",
+    "set_meta",
+    "settle",
+];
+
+/// Why a script cannot be composed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ComposeError {
+    #[error("there is no Lua file `{0}`")]
+    Missing(String),
+    #[error("Lua files include each other: {0}")]
+    Cycle(String),
+}
+
+/// A script ready to be called.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    pub(crate) name: &'static str,
+    pub(crate) text: String,
+    /// SHA-1 of the text in hex, as `EVALSHA` wants it.
+    pub(crate) sha: String,
+}
+
+/// All scripts.
+#[derive(Clone, Debug)]
+pub(crate) struct Scripts {
+    pub(crate) reserve: Script,
+    pub(crate) settle: Script,
+    pub(crate) release: Script,
+    pub(crate) extend: Script,
+    pub(crate) charge: Script,
+    pub(crate) refund: Script,
+    pub(crate) adjust: Script,
+    pub(crate) reset: Script,
+    pub(crate) expire: Script,
+    pub(crate) policy: Script,
+    pub(crate) hydrate: Script,
+    pub(crate) due: Script,
+    pub(crate) read_account: Script,
+    pub(crate) read_record: Script,
+    pub(crate) set_meta: Script,
+    pub(crate) lease: Script,
+}
+
+impl Scripts {
+    /// # Errors
+    /// [`ComposeError`] when a file includes what is not there, or itself.
+    pub(crate) fn compose() -> Result<Self, ComposeError> {
+        Ok(Self {
+            reserve: Script::compose("reserve")?,
+            settle: Script::compose("settle")?,
+            release: Script::compose("release")?,
+            extend: Script::compose("extend")?,
+            charge: Script::compose("charge")?,
+            refund: Script::compose("refund")?,
+            adjust: Script::compose("adjust")?,
+            reset: Script::compose("reset")?,
+            expire: Script::compose("expire")?,
+            policy: Script::compose("policy")?,
+            hydrate: Script::compose("hydrate")?,
+            due: Script::compose("due")?,
+            read_account: Script::compose("read_account")?,
+            read_record: Script::compose("read_record")?,
+            set_meta: Script::compose("set_meta")?,
+            lease: Script::compose("lease")?,
+        })
+    }
+}
+
+impl Script {
+    fn compose(name: &'static str) -> Result<Self, ComposeError> {
+        let text = compose(name, SOURCES)?;
+        let sha = Sha1::digest(text.as_bytes()).iter().fold(String::with_capacity(40), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        Ok(Self { name, text, sha })
+    }
+}
+
+/// One script's text with its includes put in.
+pub(crate) fn compose(name: &str, sources: &[(&str, &str)]) -> Result<String, ComposeError> {
+    let mut composer = Composer { sources, open: Vec::new(), done: Vec::new(), text: String::new() };
+    composer.include(name)?;
+    Ok(composer.text)
+}
+
+struct Composer<'a> {
+    sources: &'a [(&'a str, &'a str)],
+    open: Vec<String>,
+    done: Vec<String>,
+    text: String,
+}
+
+impl Composer<'_> {
+    fn include(&mut self, name: &str) -> Result<(), ComposeError> {
+        if self.open.iter().any(|open| open == name) {
+            return Err(ComposeError::Cycle(format!("{} → {name}", self.open.join(" → "))));
+        }
+        if self.done.iter().any(|done| done == name) {
+            return Ok(());
+        }
+        let missing = || ComposeError::Missing(name.to_owned());
+        let (_, source) = self.sources.iter().find(|(known, _)| *known == name).ok_or_else(missing)?;
+        self.open.push(name.to_owned());
+        for line in source.lines() {
+            match line.trim_start().strip_prefix("-- include ") {
+                Some(file) => self.include(file.trim())?,
+                None => {
+                    self.text.push_str(line);
+                    self.text.push('\n');
+                }
+            }
+        }
+        self.done.extend(self.open.pop());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_composes_and_nothing_is_left_to_include() {
+        let scripts = Scripts::compose().unwrap();
+        assert!(scripts.settle.text.starts_with("#!lua flags=allow-oom\n"));
+        assert!(scripts.settle.text.contains("redis.sha1hex"), "lib/append is in it");
+        assert!(!scripts.settle.text.contains("-- include"));
+        assert_eq!(scripts.settle.sha.len(), 40);
+    }
+
+    #[test]
+    fn a_file_is_included_once() {
+        let sources =
+            [("verb", "-- include lib/a\n  -- include lib/b\nverb"), ("lib/a", "-- include lib/b\na"), ("lib/b", "b")];
+        assert_eq!(compose("verb", &sources).unwrap(), "b\na\nverb\n");
+    }
+
+    #[test]
+    fn a_cycle_and_a_missing_file_are_errors() {
+        let sources = [("a", "-- include b"), ("b", "-- include c"), ("c", "-- include a"), ("d", "-- include e")];
+        assert_eq!(compose("a", &sources), Err(ComposeError::Cycle("a → b → c → a".into())));
+        assert_eq!(compose("d", &sources), Err(ComposeError::Missing("e".into())));
+    }
+
+    #[test]
+    fn every_script_is_measured_by_its_name() {
+        for (name, _) in SOURCES.iter().filter(|(name, _)| !name.starts_with("lib/")) {
+            assert!(crate::metrics::SCRIPTS.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_lua_file_is_known() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("lua");
+        let mut files = Vec::new();
+        for (folder, prefix) in [(root.clone(), ""), (root.join("lib"), "lib/")] {
+            for file in std::fs::read_dir(folder).unwrap() {
+                let name = file.unwrap().file_name().into_string().unwrap();
+                files.extend(name.strip_suffix(".lua").map(|stem| format!("{prefix}{stem}")));
+            }
+        }
+        files.sort();
+        assert_eq!(files, SOURCES.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,195 @@
+//! The port [`Stream`]: what write-back and attach need of Redis. Its commands have a connection of
+//! their own and take longer than a call may.
+
+use std::time::Duration;
+
+use ::redis::Value;
+use async_trait::async_trait;
+
+use super::{Redis, keys, reply::corrupt, server};
+use crate::{
+    engine::ports::{Digest, Position, RawEntry, ServerFacts, ShardMeta, Stream, Unavailable},
+    quota::{
+        clock::Millis,
+        packed::{Corrupt, Packer, Unpacker},
+    },
+};
+
+/// Time budget of one command of the stream side.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A rewrite of the append-only file that takes longer is given up on, and attach tries again.
+const REWRITE_MAX: Duration = Duration::from_secs(600);
+/// Between two looks at a rewrite.
+const REWRITE_LOOK: Duration = Duration::from_millis(50);
+/// Keys looked at per SCAN step of a wipe.
+const SCAN_COUNT: usize = 1_000;
+
+fn pack_meta(meta: &ShardMeta) -> Vec<u8> {
+    let mut packer = Packer::with_capacity(58);
+    packer.raw(if meta.open { b"O" } else { b"R" });
+    packer.uint::<4>(meta.top.generation.into()).uint::<7>(meta.top.seq).raw(&meta.digest);
+    packer.uint::<6>(meta.now.0.unsigned_abs());
+    packer.finish()
+}
+
+fn unpack_meta(bytes: &[u8]) -> Result<ShardMeta, Corrupt> {
+    let mut unpacker = Unpacker::new(bytes);
+    let open = match unpacker.raw(1)? {
+        b"O" => true,
+        b"R" => false,
+        _ => return Err(Corrupt),
+    };
+    let top = Position { generation: unpacker.uint::<4>()? as u32, seq: unpacker.uint::<7>()? };
+    let digest: Digest = unpacker.raw(40)?.try_into().map_err(|_| Corrupt)?;
+    let now = Millis(unpacker.uint::<6>()? as i64);
+    if unpacker.is_empty() { Ok(ShardMeta { top, digest, open, now }) } else { Err(Corrupt) }
+}
+
+fn id(at: Position) -> String {
+    format!("{}-{}", at.generation, at.seq)
+}
+
+fn position(id: &[u8]) -> Option<Position> {
+    let (generation, seq) = std::str::from_utf8(id).ok()?.split_once('-')?;
+    Some(Position { generation: generation.parse().ok()?, seq: seq.parse().ok()? })
+}
+
+/// One stream entry: `[id, [p, payload, d, digest]]`.
+fn entry(value: Value) -> Option<RawEntry> {
+    let Value::Array(parts) = value else { return None };
+    let [Value::BulkString(at), Value::Array(fields)] = <[Value; 2]>::try_from(parts).ok()? else { return None };
+    let [_, Value::BulkString(payload), _, Value::BulkString(digest)] = <[Value; 4]>::try_from(fields).ok()? else {
+        return None;
+    };
+    Some(RawEntry { at: position(&at)?, payload, digest: digest.as_slice().try_into().ok()? })
+}
+
+impl Redis {
+    async fn info(&self) -> Result<String, Unavailable> {
+        self.caller.control(PATIENCE, &::redis::cmd("INFO")).await
+    }
+}
+
+#[async_trait]
+impl Stream for Redis {
+    async fn server(&self) -> Result<ServerFacts, Unavailable> {
+        let facts = server::facts(&self.info().await?).ok_or_else(|| corrupt("an INFO that lacks what is needed"))?;
+        self.caller.serving.examined(&facts.run_id);
+        Ok(facts)
+    }
+
+    async fn rewrite_aof(&self) -> Result<(), Unavailable> {
+        if !server::aof(&self.info().await?).enabled {
+            return Ok(());
+        }
+        let started: Result<String, _> = self.caller.control(PATIENCE, &::redis::cmd("BGREWRITEAOF")).await;
+        match started {
+            // One that runs already began after this server had loaded its file: just as good.
+            Err(Unavailable::Corrupt(text)) if text.contains("already in progress") => {}
+            other => drop(other?),
+        }
+        let wait = async {
+            loop {
+                let aof = server::aof(&self.info().await?);
+                match (aof.rewriting, aof.last_rewrite_ok) {
+                    (true, _) => tokio::time::sleep(REWRITE_LOOK).await,
+                    (false, true) => return Ok(()),
+                    (false, false) => {
+                        return Err(Unavailable::Connection("its append-only file cannot be rewritten".to_owned()));
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(REWRITE_MAX, wait).await.map_err(|_| Unavailable::Timeout)?
+    }
+
+    async fn meta(&self, shard: u16) -> Result<Option<ShardMeta>, Unavailable> {
+        let mut get = ::redis::cmd("GET");
+        get.arg(keys::meta(shard));
+        let meta: Option<Vec<u8>> = self.caller.control(PATIENCE, &get).await?;
+        meta.map(|bytes| unpack_meta(&bytes).map_err(|_| corrupt("a shard meta"))).transpose()
+    }
+
+    async fn read(&self, shard: u16, from: Position, most: usize) -> Result<Vec<RawEntry>, Unavailable> {
+        let mut range = ::redis::cmd("XRANGE");
+        range.arg(keys::stream(shard)).arg(id(from)).arg("+").arg("COUNT").arg(most);
+        let Value::Array(entries) = self.caller.control(PATIENCE, &range).await? else {
+            return Err(corrupt("a stream range that is no array"));
+        };
+        entries.into_iter().map(|value| entry(value).ok_or_else(|| corrupt("a stream entry"))).collect()
+    }
+
+    async fn trim(&self, shard: u16, keep_from: Position) -> Result<(), Unavailable> {
+        let mut trim = ::redis::cmd("XTRIM");
+        trim.arg(keys::stream(shard)).arg("MINID").arg("=").arg(id(keep_from));
+        self.caller.control::<u64>(PATIENCE, &trim).await.map(drop)
+    }
+
+    async fn set_meta(&self, shard: u16, expected: Option<&ShardMeta>, meta: &ShardMeta) -> Result<bool, Unavailable> {
+        let (seen, new) = (expected.map(pack_meta).unwrap_or_default(), pack_meta(meta));
+        let keys = [keys::meta(shard)];
+        let done = self.caller.run_control(PATIENCE, &self.scripts.set_meta, &keys, &[&seen, &new]).await?;
+        Ok(done == Value::Int(1))
+    }
+
+    async fn wipe(&self, shard: u16) -> Result<u64, Unavailable> {
+        if self.meta(shard).await?.is_some_and(|meta| meta.open) {
+            return Err(Unavailable::Corrupt("a shard that is open may not be wiped".to_owned()));
+        }
+        let (meta, pattern) = (keys::meta(shard), keys::all(shard));
+        let (mut cursor, mut wiped) = (0_u64, 0);
+        loop {
+            let mut scan = ::redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_COUNT);
+            let (next, mut found): (u64, Vec<Vec<u8>>) = self.caller.control(PATIENCE, &scan).await?;
+            found.retain(|key| key != meta.as_bytes());
+            if !found.is_empty() {
+                let mut unlink = ::redis::cmd("UNLINK");
+                unlink.arg(&found);
+                wiped += self.caller.control::<u64>(PATIENCE, &unlink).await?;
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(wiped);
+            }
+        }
+    }
+
+    async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<bool, Unavailable> {
+        let (keys, ttl_ms) = ([keys::lease(name)], ttl_ms.to_string());
+        let args = [holder.as_bytes(), ttl_ms.as_bytes()];
+        let taken = self.caller.run_control(PATIENCE, &self.scripts.lease, &keys, &args).await?;
+        Ok(taken == Value::Int(1))
+    }
+
+    fn serve(&self, shard: u16, generation: Option<u32>) {
+        self.caller.serving.serve(shard, generation);
+    }
+
+    async fn needs_attach(&self) {
+        self.caller.serving.needs_attach().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meta_and_entries_read_back() {
+        let meta = ShardMeta {
+            top: Position { generation: 3, seq: 1 << 40 },
+            digest: [b'a'; 40],
+            open: true,
+            now: Millis(1_795_168_800_000),
+        };
+        assert_eq!(pack_meta(&meta).len(), 58);
+        assert_eq!(unpack_meta(&pack_meta(&meta)), Ok(meta));
+        assert_eq!(unpack_meta(&pack_meta(&meta)[1..]), Err(Corrupt));
+        let bulk = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
+        let fields = vec![bulk(b"p"), bulk(b"payload"), bulk(b"d"), bulk(&[b'0'; 40])];
+        let read = entry(Value::Array(vec![bulk(b"3-7"), Value::Array(fields)])).unwrap();
+        assert_eq!(read.at, Position { generation: 3, seq: 7 });
+        assert_eq!(read.payload, b"payload");
+    }
+}
