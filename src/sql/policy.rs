@@ -1,0 +1,286 @@
+//! The port `PolicyStore`. Every change reads, merges and writes in one transaction, and raises the
+//! account's version by one in it.
+
+use async_trait::async_trait;
+
+use super::{
+    Store,
+    merge::{KEYS_MAX, blank_account, merge_account, merge_key},
+    policy_rows::{corrupt, load, remove_key, save_account, save_key, save_limits},
+    session::{Session, Value},
+    tariffs,
+};
+use crate::{
+    engine::ports::{AccountPatch, KeyPatch, PolicyStore, Posted, StoreError},
+    quota::{
+        clock::{Millis, local_now},
+        counter::{AccountCounters, Head, KeyCounter, WindowCounter, WindowCounters},
+        id::{AccountId, KeyId, OpId},
+        limit::{CounterCode, GroupField},
+        policy::Policy,
+    },
+};
+
+/// Policies on one page at most.
+const PAGE_MAX: u32 = 1000;
+
+#[async_trait]
+impl PolicyStore for Store {
+    async fn policy(&self, account: &AccountId) -> Result<Option<Policy>, StoreError> {
+        let mut session = self.read().await?;
+        load_one(&mut *session, account).await
+    }
+
+    async fn secret(&self, sha256: &[u8; 32]) -> Result<Option<(AccountId, KeyId)>, StoreError> {
+        let mut session = self.read().await?;
+        owner(&mut *session, sha256).await
+    }
+
+    async fn put_account(&self, account: &AccountId, patch: &AccountPatch) -> Result<(Policy, bool), StoreError> {
+        let mut session = self.write().await?;
+        let now = local_now();
+        let (before, created) = match row_of(&mut *session, account, self.backend.dialect().for_update).await? {
+            Some(row) if !row.deleted => {
+                let policy = load_one(&mut *session, account).await?.ok_or_else(|| corrupt("an account vanished"))?;
+                (Policy { version: next(row.version)?, ..policy }, false)
+            }
+            row => {
+                let version = row.map_or(Ok(1), |row| next(row.version))?;
+                (blank_account(account, version, &self.zone), true)
+            }
+        };
+        let policy = merge_account(before, patch)?;
+        if created {
+            begin_account(&mut *session, &policy, patch.initial_balance.unwrap_or(0), now).await?;
+        }
+        save_account(&mut *session, &policy, now).await?;
+        if patch.limits.is_some() {
+            save_limits(&mut *session, account, None, &policy.limits).await?;
+        }
+        session.commit().await?;
+        Ok((policy, created))
+    }
+
+    async fn list_accounts(&self, cursor: Option<&AccountId>, most: u32) -> Result<Vec<Policy>, StoreError> {
+        let mut session = self.read().await?;
+        let page = session
+            .fetch(
+                "SELECT account FROM accounts WHERE account > ? AND deleted = 0 ORDER BY account LIMIT ?".into(),
+                &[cursor.map_or("", AccountId::as_str).into(), most.min(PAGE_MAX).into()],
+            )
+            .await?;
+        match (page.first(), page.last()) {
+            (Some(first), Some(last)) => load(&mut *session, first.text(0)?, last.text(0)?).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn delete_account(&self, account: &AccountId) -> Result<Option<u32>, StoreError> {
+        let mut session = self.write().await?;
+        let version = match row_of(&mut *session, account, self.backend.dialect().for_update).await? {
+            Some(row) if !row.deleted => next(row.version)?,
+            _ => return Ok(None),
+        };
+        let id = [Value::Text(account.as_str())];
+        session.execute("DELETE FROM api_keys WHERE account = ?".into(), &id).await?;
+        session.execute("DELETE FROM limits WHERE account = ?".into(), &id).await?;
+        session
+            .execute(
+                "UPDATE accounts SET deleted = 1, version = ?, changed_at = ? WHERE account = ?".into(),
+                &[version.into(), local_now().0.into(), account.as_str().into()],
+            )
+            .await?;
+        session.commit().await?;
+        Ok(Some(version))
+    }
+
+    async fn put_key(
+        &self,
+        account: &AccountId,
+        key: &KeyId,
+        patch: &KeyPatch,
+    ) -> Result<Option<(Policy, bool)>, StoreError> {
+        let mut session = self.write().await?;
+        let Some(mut policy) = self.load_to_change(&mut *session, account).await? else { return Ok(None) };
+        let before = policy.keys.remove(key);
+        let created = before.is_none();
+        if policy.keys.len() >= KEYS_MAX {
+            let detail = format!("an account may have at most {KEYS_MAX} keys");
+            return Err(StoreError::Refused { field: "key", detail });
+        }
+        let merged = merge_key(before.unwrap_or_default(), patch)?;
+        if let Some(secret) = &merged.secret_sha256
+            && let Some(owner) = owner(&mut *session, secret).await?
+            && owner != (account.clone(), key.clone())
+        {
+            let detail = "this secret belongs to another key".to_owned();
+            return Err(StoreError::Refused { field: "secret_sha256", detail });
+        }
+        save_key(&mut *session, account, key, &merged).await?;
+        if patch.limits.is_some() {
+            save_limits(&mut *session, account, Some(key), &merged.limits).await?;
+        }
+        policy.keys.insert(key.clone(), merged);
+        save_account(&mut *session, &policy, local_now()).await?;
+        session.commit().await?;
+        Ok(Some((policy, created)))
+    }
+
+    async fn delete_key(&self, account: &AccountId, key: &KeyId) -> Result<Option<Policy>, StoreError> {
+        let mut session = self.write().await?;
+        let Some(mut policy) = self.load_to_change(&mut *session, account).await? else { return Ok(None) };
+        if policy.keys.remove(key).is_none() {
+            return Ok(None);
+        }
+        save_limits(&mut *session, account, Some(key), &[]).await?;
+        remove_key(&mut *session, account, key).await?;
+        save_account(&mut *session, &policy, local_now()).await?;
+        session.commit().await?;
+        Ok(Some(policy))
+    }
+
+    async fn posted(&self, account: &AccountId) -> Result<Option<Posted>, StoreError> {
+        let mut session = self.read().await?;
+        read_posted(&mut *session, account).await
+    }
+
+    async fn tariff_version(&self) -> Result<u32, StoreError> {
+        tariffs::newest(&mut *self.read().await?).await
+    }
+
+    async fn tariff(&self, version: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        tariffs::content(&mut *self.read().await?, version).await
+    }
+
+    async fn put_tariff(&self, content: &[u8], source: &str) -> Result<u32, StoreError> {
+        let mut session = self.write().await?;
+        let version = tariffs::add(&mut *session, content, source, local_now()).await?;
+        session.commit().await?;
+        Ok(version)
+    }
+}
+
+impl Store {
+    /// The policy with its version already raised; `None` when there is no such account.
+    async fn load_to_change(
+        &self,
+        session: &mut dyn Session,
+        account: &AccountId,
+    ) -> Result<Option<Policy>, StoreError> {
+        match row_of(session, account, self.backend.dialect().for_update).await? {
+            Some(row) if !row.deleted => {
+                let policy = load_one(session, account).await?.ok_or_else(|| corrupt("an account vanished"))?;
+                Ok(Some(Policy { version: next(row.version)?, ..policy }))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+struct AccountRow {
+    version: u32,
+    deleted: bool,
+}
+
+async fn row_of(
+    session: &mut dyn Session,
+    account: &AccountId,
+    for_update: &str,
+) -> Result<Option<AccountRow>, StoreError> {
+    let sql = format!("SELECT version, deleted FROM accounts WHERE account = ?{for_update}");
+    let rows = session.fetch(sql.into(), &[account.as_str().into()]).await?;
+    rows.first().map(|row| Ok(AccountRow { version: row.number(0)?, deleted: row.int(1)? != 0 })).transpose()
+}
+
+fn next(version: u32) -> Result<u32, StoreError> {
+    version.checked_add(1).ok_or_else(|| corrupt("an account's version reached its end"))
+}
+
+async fn load_one(session: &mut dyn Session, account: &AccountId) -> Result<Option<Policy>, StoreError> {
+    Ok(load(session, account.as_str(), account.as_str()).await?.pop())
+}
+
+/// Account and key that a secret belongs to.
+async fn owner(session: &mut dyn Session, sha256: &[u8; 32]) -> Result<Option<(AccountId, KeyId)>, StoreError> {
+    let rows = session
+        .fetch("SELECT account, key_id FROM api_keys WHERE secret_sha256 = ?".into(), &[sha256.as_slice().into()])
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(Some((AccountId::new(row.text(0)?).map_err(corrupt)?, KeyId::new(row.text(1)?).map_err(corrupt)?)))
+}
+
+/// A new account's row, or the row of a deleted one put to use again: sums and version go on.
+async fn begin_account(
+    session: &mut dyn Session,
+    policy: &Policy,
+    initial_balance: i64,
+    now: Millis,
+) -> Result<(), StoreError> {
+    let initial_op = format!("v{}", policy.version);
+    session
+        .execute(
+            "INSERT INTO accounts (account, version, status, price_group, credit_limit, zone, initial_balance, \
+             initial_op, created_at, changed_at) SELECT ?, ?, 'enabled', '', 0, 'UTC', 0, '', ?, ? \
+             WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE account = ?)"
+                .into(),
+            &[
+                policy.account.as_str().into(),
+                policy.version.into(),
+                now.0.into(),
+                now.0.into(),
+                policy.account.as_str().into(),
+            ],
+        )
+        .await?;
+    session
+        .execute(
+            "UPDATE accounts SET initial_balance = ?, initial_op = ?, created_at = ? WHERE account = ?".into(),
+            &[initial_balance.into(), initial_op.as_str().into(), now.0.into(), policy.account.as_str().into()],
+        )
+        .await?;
+    Ok(())
+}
+
+async fn read_posted(session: &mut dyn Session, account: &AccountId) -> Result<Option<Posted>, StoreError> {
+    let id = [Value::Text(account.as_str())];
+    let accounts = session
+        .fetch(
+            "SELECT version, balance, used, requests, initial_op, CASE WHEN deleted = 0 AND initial_balance > 0 \
+             AND NOT EXISTS (SELECT 1 FROM ledger WHERE ledger.account = accounts.account \
+             AND op_id = initial_op AND kind = 'initial' AND ledger.status = 'posted') \
+             THEN initial_balance ELSE 0 END FROM accounts WHERE account = ?"
+                .into(),
+            &id,
+        )
+        .await?;
+    let Some(row) = accounts.first() else { return Ok(None) };
+    let head = Head {
+        version: row.number(0)?,
+        balance: row.int(1)?,
+        held: 0,
+        used: row.int(2)?,
+        requests: row.int(3)?,
+        now: Millis(0),
+    };
+    let initial = match row.int(5)? {
+        0 => None,
+        units => Some((OpId::new(row.text(4)?).map_err(corrupt)?, units)),
+    };
+    let mut counters = AccountCounters { head, keys: Vec::new(), groups: Vec::new() };
+    let keys = "SELECT key_id, used, requests FROM key_usage WHERE account = ? ORDER BY key_id";
+    for row in session.fetch(keys.into(), &id).await? {
+        let counter = KeyCounter { used: row.int(1)?, held: 0, requests: row.int(2)? };
+        counters.keys.push((KeyId::new(row.text(0)?).map_err(corrupt)?, counter));
+    }
+    let windows = "SELECT field, code, start_s, used FROM windows WHERE account = ? ORDER BY field, code";
+    for row in session.fetch(windows.into(), &id).await? {
+        let (field, _) = GroupField::parse(row.text(0)?).ok_or_else(|| corrupt("the name of a window group"))?;
+        let counter =
+            WindowCounter { code: CounterCode(row.number(1)?), start_s: row.number(2)?, used: row.int(3)?, held: 0 };
+        match counters.groups.last_mut() {
+            Some((last, group)) if *last == field => group.push(counter),
+            _ => counters.groups.push((field, WindowCounters::from_slice(&[counter]))),
+        }
+    }
+    Ok(Some(Posted { counters, initial }))
+}

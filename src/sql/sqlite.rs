@@ -1,0 +1,175 @@
+//! SQLite as a backend: one connection that writes, a few that read beside it (write-ahead log).
+//! `synchronous = FULL`, because a mark that moved must never come back after a power cut.
+
+use std::{borrow::Cow, path::Path, str::FromStr, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::{
+    Arguments as _, AssertSqlSafe, ConnectOptions as _, Row as _, Sqlite, SqlitePool, Transaction, TypeInfo as _,
+    ValueRef as _,
+    pool::PoolOptions,
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+};
+
+use super::{
+    connect::OpenError,
+    session::{Access, Backend, Cell, Dialect, Row, Session, Value},
+};
+use crate::engine::ports::StoreError;
+
+/// Readers beside the writer: policy look-ups and the loader; each costs a thread.
+const READERS: u32 = 4;
+/// How long a connection waits for another process' transaction before it gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) struct SqliteBackend {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+static DIALECT: Dialect = Dialect {
+    values_max: 32_766,
+    for_update: "",
+    keep_first: " ON CONFLICT DO NOTHING",
+    skip_posted: " ON CONFLICT (account, op_id, kind, part) WHERE status = 'posted' DO NOTHING",
+    add_key_usage: " ON CONFLICT (account, key_id) DO UPDATE SET \
+                    used = key_usage.used + excluded.used, requests = key_usage.requests + excluded.requests",
+    add_windows: " ON CONFLICT (account, field, code) DO UPDATE SET \
+                  used = CASE WHEN excluded.start_s > windows.start_s THEN excluded.used \
+                  ELSE windows.used + excluded.used END, start_s = excluded.start_s \
+                  WHERE excluded.start_s >= windows.start_s",
+    replace_run_id: " ON CONFLICT (one) DO UPDATE SET run_id = excluded.run_id",
+    sum_accounts,
+};
+
+fn sum_accounts(rows: usize) -> String {
+    format!(
+        "UPDATE accounts SET balance = accounts.balance + d.column2, used = accounts.used + d.column3, \
+         requests = accounts.requests + d.column4 FROM (VALUES {}) AS d WHERE accounts.account = d.column1",
+        vec!["(?,?,?,?)"; rows].join(",")
+    )
+}
+
+impl SqliteBackend {
+    /// Opens the file (creating it and its folder when absent) and brings its tables up to date.
+    pub async fn open(url: &str) -> Result<Self, OpenError> {
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|error| OpenError::Url(format!("`{url}` is no SQLite URL: {error}")))?
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        if let Some(folder) = options.get_filename().parent().filter(|folder| *folder != Path::new("")) {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| OpenError::Url(format!("the folder {} cannot be made: {error}", folder.display())))?;
+        }
+        let writing = options
+            .clone()
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("cache_size", "-32768");
+        let pool = |most: u32| PoolOptions::<Sqlite>::new().max_connections(most).acquire_timeout(ACQUIRE_TIMEOUT);
+        let writer = pool(1).connect_with(writing).await.map_err(open_error)?;
+        sqlx::migrate!("src/sql/migrations/sqlite").run(&writer).await.map_err(open_error)?;
+        let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(open_error)?;
+        Ok(Self { writer, readers })
+    }
+}
+
+fn open_error(error: impl std::fmt::Display) -> OpenError {
+    OpenError::Open(error.to_string())
+}
+
+#[async_trait]
+impl Backend for SqliteBackend {
+    async fn begin(&self, access: Access) -> Result<Box<dyn Session>, StoreError> {
+        let transaction = match access {
+            Access::Read => self.readers.begin().await,
+            // Takes the write lock at once: a transaction that reads first and writes later could
+            // find its snapshot outdated and fail.
+            Access::Write => self.writer.begin_with("BEGIN IMMEDIATE").await,
+        };
+        Ok(Box::new(SqliteSession(transaction.map_err(|error| store_error(&error))?)))
+    }
+
+    fn dialect(&self) -> &'static Dialect {
+        &DIALECT
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+struct SqliteSession(Transaction<'static, Sqlite>);
+
+#[async_trait]
+impl Session for SqliteSession {
+    async fn execute(&mut self, sql: Cow<'static, str>, values: &[Value<'_>]) -> Result<u64, StoreError> {
+        let done = sqlx::query_with(AssertSqlSafe(sql), arguments(values)?).execute(&mut *self.0).await;
+        Ok(done.map_err(|error| store_error(&error))?.rows_affected())
+    }
+
+    async fn fetch(&mut self, sql: Cow<'static, str>, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let rows = sqlx::query_with(AssertSqlSafe(sql), arguments(values)?).fetch_all(&mut *self.0).await;
+        rows.map_err(|error| store_error(&error))?.iter().map(read_row).collect()
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        self.0.commit().await.map_err(|error| store_error(&error))
+    }
+}
+
+fn arguments(values: &[Value<'_>]) -> Result<SqliteArguments, StoreError> {
+    let mut arguments = SqliteArguments::default();
+    arguments.reserve(values.len(), 0);
+    for value in values {
+        let added = match *value {
+            Value::Null => arguments.add(None::<i64>),
+            Value::Int(int) => arguments.add(int),
+            Value::Text(text) => arguments.add(text),
+            Value::Blob(bytes) => arguments.add(bytes),
+        };
+        added.map_err(|error| StoreError::Unavailable(format!("a value cannot be bound: {error}")))?;
+    }
+    Ok(arguments)
+}
+
+fn read_row(row: &SqliteRow) -> Result<Row, StoreError> {
+    let cell = |column: usize| -> Result<Cell, sqlx::Error> {
+        let raw = row.try_get_raw(column)?;
+        if raw.is_null() {
+            return Ok(Cell::Null);
+        }
+        Ok(match raw.type_info().name() {
+            "INTEGER" => Cell::Int(row.try_get(column)?),
+            "BLOB" => Cell::Blob(row.try_get(column)?),
+            _ => Cell::Text(row.try_get(column)?),
+        })
+    };
+    let cells: Result<Vec<Cell>, sqlx::Error> = (0..row.len()).map(cell).collect();
+    cells.map(Row).map_err(|error| store_error(&error))
+}
+
+/// Sorts an error by what to do about it: wait, look at the row, or call for help.
+fn store_error(error: &sqlx::Error) -> StoreError {
+    const CORRUPT: i64 = 11;
+    const CONSTRAINT: i64 = 19;
+    const MISMATCH: i64 = 20;
+    const NOT_A_DATABASE: i64 = 26;
+    match error {
+        sqlx::Error::Database(cause) => {
+            let code = cause.code().and_then(|code| code.parse::<i64>().ok()).unwrap_or(0);
+            match code & 0xff {
+                CONSTRAINT | MISMATCH => StoreError::Refused { field: "row", detail: cause.message().to_owned() },
+                CORRUPT | NOT_A_DATABASE => StoreError::Corrupt(cause.message().to_owned()),
+                _ => StoreError::Unavailable(cause.to_string()),
+            }
+        }
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt(error.to_string()),
+        other => StoreError::Unavailable(other.to_string()),
+    }
+}

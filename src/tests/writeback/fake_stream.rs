@@ -1,0 +1,194 @@
+//! The stream side of a Redis in memory: shards with a meta and a dense, digested stream.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use quotad::{
+    engine::ports::{Position, RawEntry, ServerFacts, ShardMeta, Stream, Unavailable},
+    quota::{clock::Millis, entry::Entry},
+    writeback::chain,
+};
+use tokio::sync::Notify;
+
+pub const NOW: Millis = Millis(1_795_168_800_000);
+
+#[derive(Clone, Default)]
+pub struct Shard {
+    pub meta: Option<ShardMeta>,
+    pub entries: Vec<RawEntry>,
+}
+
+pub struct State {
+    pub shards: HashMap<u16, Shard>,
+    pub facts: ServerFacts,
+    pub served: HashMap<u16, Option<u32>>,
+    /// What happened, in order: `rewrite`, `serve <shard>`, `wipe <shard>`, `trim <shard>`.
+    pub log: Vec<String>,
+    /// Calls until every further one fails; `None`: none does.
+    pub calls_left: Option<u32>,
+    pub refuse_trim: bool,
+    leases: HashMap<String, (String, Instant)>,
+}
+
+pub struct FakeStream {
+    state: Mutex<State>,
+    pub attach_needed: Notify,
+}
+
+impl FakeStream {
+    pub fn new() -> Self {
+        let facts = ServerFacts {
+            run_id: "run-1".into(),
+            version: "7.0.15".into(),
+            valkey: false,
+            master: true,
+            loading: false,
+            maxmemory_policy: "noeviction".into(),
+            append_only: true,
+            aof_last_write_ok: true,
+        };
+        let state = State {
+            shards: HashMap::new(),
+            facts,
+            served: HashMap::new(),
+            log: Vec::new(),
+            calls_left: None,
+            refuse_trim: false,
+            leases: HashMap::new(),
+        };
+        Self { state: Mutex::new(state), attach_needed: Notify::new() }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// A call of the port; fails when the budget is used up.
+    fn call(&self) -> Result<MutexGuard<'_, State>, Unavailable> {
+        let mut state = self.state();
+        if let Some(left) = &mut state.calls_left {
+            *left = left.checked_sub(1).ok_or_else(|| Unavailable::Connection("no calls left".into()))?;
+        }
+        Ok(state)
+    }
+
+    /// What a script does: appends one entry and moves the meta. Fails under a fence.
+    pub fn append(&self, shard: u16, entry: &Entry) -> Result<Position, Unavailable> {
+        let mut state = self.state();
+        let shard = state.shards.entry(shard).or_default();
+        let meta = shard.meta.as_mut().filter(|meta| meta.open).ok_or(Unavailable::Recovering)?;
+        let payload = entry.pack();
+        meta.digest = chain(&meta.digest, &payload);
+        meta.top.seq += 1;
+        meta.now = entry.at;
+        shard.entries.push(RawEntry { at: meta.top, payload, digest: meta.digest });
+        Ok(meta.top)
+    }
+
+    pub fn meta_now(&self, shard: u16) -> Option<ShardMeta> {
+        self.state().shards.get(&shard).and_then(|shard| shard.meta)
+    }
+
+    pub fn shard(&self, shard: u16) -> Shard {
+        self.state().shards.get(&shard).cloned().unwrap_or_default()
+    }
+
+    /// Puts an older copy of a shard back: an append-only file without its tail.
+    pub fn put_back(&self, number: u16, shard: Shard) {
+        self.state().shards.insert(number, shard);
+    }
+
+    /// Everything is gone, and another process answers.
+    pub fn lose_everything(&self, run_id: &str) {
+        let mut state = self.state();
+        state.shards.clear();
+        state.leases.clear();
+        state.facts.run_id = run_id.into();
+    }
+
+    pub fn served(&self, shard: u16) -> Option<u32> {
+        self.state().served.get(&shard).copied().flatten()
+    }
+}
+
+#[async_trait]
+impl Stream for FakeStream {
+    async fn server(&self) -> Result<ServerFacts, Unavailable> {
+        Ok(self.call()?.facts.clone())
+    }
+
+    async fn rewrite_aof(&self) -> Result<(), Unavailable> {
+        self.call()?.log.push("rewrite".into());
+        Ok(())
+    }
+
+    async fn meta(&self, shard: u16) -> Result<Option<ShardMeta>, Unavailable> {
+        Ok(self.call()?.shards.get(&shard).and_then(|shard| shard.meta))
+    }
+
+    async fn read(&self, shard: u16, from: Position, most: usize) -> Result<Vec<RawEntry>, Unavailable> {
+        // Others may come in between, as they may with a real one.
+        tokio::task::yield_now().await;
+        let state = self.call()?;
+        let Some(shard) = state.shards.get(&shard) else { return Ok(Vec::new()) };
+        Ok(shard.entries.iter().filter(|entry| entry.at >= from).take(most).cloned().collect())
+    }
+
+    async fn trim(&self, shard: u16, keep_from: Position) -> Result<(), Unavailable> {
+        let mut state = self.call()?;
+        if state.refuse_trim {
+            return Err(Unavailable::Timeout);
+        }
+        state.log.push(format!("trim {shard}"));
+        if let Some(shard) = state.shards.get_mut(&shard) {
+            shard.entries.retain(|entry| entry.at >= keep_from);
+        }
+        Ok(())
+    }
+
+    async fn set_meta(&self, shard: u16, expected: Option<&ShardMeta>, meta: &ShardMeta) -> Result<bool, Unavailable> {
+        let mut state = self.call()?;
+        let place = &mut state.shards.entry(shard).or_default().meta;
+        let fits = place.as_ref() == expected;
+        if fits {
+            *place = Some(*meta);
+        }
+        Ok(fits)
+    }
+
+    async fn wipe(&self, shard: u16) -> Result<u64, Unavailable> {
+        let mut state = self.call()?;
+        let place = state.shards.entry(shard).or_default();
+        if place.meta.is_none_or(|meta| meta.open) {
+            return Err(Unavailable::Recovering);
+        }
+        let keys = u64::from(!place.entries.is_empty());
+        place.entries.clear();
+        state.log.push(format!("wipe {shard}"));
+        Ok(keys)
+    }
+
+    async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<bool, Unavailable> {
+        let mut state = self.call()?;
+        let now = Instant::now();
+        if state.leases.get(name).is_some_and(|(other, until)| other != holder && *until > now) {
+            return Ok(false);
+        }
+        state.leases.insert(name.into(), (holder.into(), now + Duration::from_millis(ttl_ms)));
+        Ok(true)
+    }
+
+    fn serve(&self, shard: u16, generation: Option<u32>) {
+        let mut state = self.state();
+        state.served.insert(shard, generation);
+        state.log.push(format!("serve {shard} {generation:?}"));
+    }
+
+    async fn needs_attach(&self) {
+        self.attach_needed.notified().await;
+    }
+}

@@ -1,0 +1,10 @@
+//! Write-back and attach against a real SQLite file and a small in-memory stream that can lose its
+//! memory, its tail, its answers and its temper.
+
+mod attach;
+mod fake_counters;
+mod fake_posting;
+mod fake_stream;
+mod posting;
+mod recovery;
+mod scene;

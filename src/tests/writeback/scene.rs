@@ -1,0 +1,164 @@
+//! One Redis, one database, and sidecars to put in front of them.
+
+use std::{sync::Arc, time::Duration};
+
+use quotad::{
+    engine::ports::{AccountPatch, Constants, PolicyStore, Position, Posting},
+    quota::{
+        clock::{Clock, Millis},
+        entry::{Entry, Kind},
+        fingerprint::Fingerprint,
+        id::{AccountId, OpId},
+        reservation::{Flags, Record, State},
+        window::Zone,
+    },
+    sql,
+    writeback::{Ports, Settings, Turn, Writeback, build},
+};
+use smallvec::SmallVec;
+
+use super::{
+    fake_counters::FakeCounters,
+    fake_posting::Door,
+    fake_stream::{FakeStream, NOW},
+};
+
+pub const SHARDS: u16 = 4;
+/// Accounts `u0` to `u3`, each in the shard of its number.
+pub const ACCOUNTS: u16 = SHARDS;
+
+pub struct Scene {
+    pub stream: Arc<FakeStream>,
+    pub counters: Arc<FakeCounters>,
+    pub door: Arc<Door>,
+    pub settings: Settings,
+    clock: Arc<Clock>,
+    folder: tempfile::TempDir,
+}
+
+pub fn account(number: u16) -> AccountId {
+    AccountId::new(format!("u{number}")).unwrap()
+}
+
+impl Scene {
+    /// Nothing attached yet; the accounts exist.
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = sql::open(&format!("sqlite://{}/q.db", folder.path().display()), Zone::utc()).await.unwrap();
+        for number in 0..ACCOUNTS {
+            store.put_account(&account(number), &AccountPatch::default()).await.unwrap();
+        }
+        let stream = Arc::new(FakeStream::new());
+        let counters = Arc::new(FakeCounters::new(stream.clone(), SHARDS));
+        let clock = Arc::new(Clock::default());
+        clock.observe(NOW);
+        let settings = Settings {
+            batch_entries_max: 10,
+            poll: Duration::from_millis(1),
+            retention_entries: 5,
+            tombstone_ttl: Duration::from_secs(900),
+            constants: Constants { shards: SHARDS, units_per_usd: 100_000_000 },
+            holder: "one".into(),
+        };
+        Self { stream, counters, door: Arc::new(Door::new(store)), settings, clock, folder }
+    }
+
+    /// A scene whose shards are attached, and the sidecar that did it.
+    pub async fn attached() -> (Self, Writeback) {
+        let scene = Self::new().await;
+        let sidecar = scene.sidecar("one");
+        sidecar.attach.run_once().await.unwrap();
+        (scene, sidecar)
+    }
+
+    /// Another process, with nothing in memory.
+    pub fn sidecar(&self, holder: &str) -> Writeback {
+        let ports = Ports {
+            stream: self.stream.clone(),
+            counters: self.counters.clone(),
+            posting: self.door.clone(),
+            clock: self.clock.clone(),
+        };
+        build(&ports, &Settings { holder: holder.into(), ..self.settings.clone() })
+    }
+
+    /// An empty database in the place of the present one.
+    pub async fn lose_database(&mut self) {
+        let path = self.folder.path().join("new.db");
+        let store = sql::open(&format!("sqlite://{}", path.display()), Zone::utc()).await.unwrap();
+        self.door = Arc::new(Door::new(store));
+    }
+
+    /// Charges of 1 unit each, in the account's shard.
+    pub fn charge(&self, number: u16, ids: std::ops::Range<usize>) {
+        for id in ids {
+            self.stream.append(number % SHARDS, &settle(number, &format!("r{id}"), 1)).unwrap();
+        }
+    }
+
+    /// Balance, used and requests in SQL.
+    pub async fn sums(&self, number: u16) -> [i64; 3] {
+        let head = self.door.store.posted(&account(number)).await.unwrap().unwrap().counters.head;
+        [head.balance, head.used, head.requests]
+    }
+
+    pub async fn mark(&self, shard: u16) -> Position {
+        self.door.store.mark(shard).await.unwrap().unwrap().at
+    }
+
+    /// Redis' and SQL's tops are the same place with the same digest.
+    pub async fn assert_level(&self, shard: u16) {
+        let mark = self.door.store.mark(shard).await.unwrap().unwrap();
+        let meta = self.stream.meta_now(shard).unwrap();
+        assert!(meta.open);
+        assert_eq!((mark.at, mark.digest), (meta.top, meta.digest), "shard {shard}");
+    }
+}
+
+/// Turns until nothing is left to post.
+pub async fn post_all(sidecar: &Writeback) {
+    for _ in 0..1000 {
+        match sidecar.worker.turn().await {
+            Turn::Idle => return,
+            Turn::Busy { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("the worker never came to rest");
+}
+
+pub fn at(generation: u32, seq: u64) -> Position {
+    Position { generation, seq }
+}
+
+pub fn settle(number: u16, id: &str, cost: i64) -> Entry {
+    Entry {
+        kind: Kind::Settle,
+        at: NOW,
+        balance: -cost,
+        used: cost,
+        requests: 1,
+        tokens: 0,
+        account: account(number),
+        op_id: OpId::new(id).unwrap(),
+        record: Some(Record {
+            state: State::Settled,
+            flags: Flags::default(),
+            fingerprint: Fingerprint::default(),
+            created: NOW,
+            expires: Millis(NOW.0 + 300_000),
+            held: cost,
+            tokens: 0,
+            prompt_cost: 0,
+            charged: cost,
+            refunded: 0,
+            overdraft: 0,
+            parts: 0,
+            key: None,
+            price_tag: Vec::new(),
+            windows: SmallVec::new(),
+        }),
+        windows: Vec::new(),
+        log: Vec::new(),
+    }
+}
