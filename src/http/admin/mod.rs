@@ -1,0 +1,38 @@
+//! The admin listener: accounts, keys, money from outside, look-ups; and the probes that both
+//! listeners have. One file per noun.
+
+mod accounts;
+mod adjust;
+mod keys;
+mod probes;
+mod reconcile;
+mod reservations;
+mod reset;
+
+pub(super) use probes::probes;
+
+use hyper::Method;
+
+use super::{
+    answer::Handled,
+    route::{Call, Route},
+};
+
+pub(super) async fn handle(route: Route<'_>, call: &Call<'_>) -> Handled {
+    match (route, call.method) {
+        (Route::Accounts, _) => accounts::list(call).await,
+        (Route::Account(account), &Method::PUT) => accounts::put(call, account).await,
+        (Route::Account(account), &Method::DELETE) => accounts::delete(call, account).await,
+        (Route::Account(account), _) => accounts::get(call, account).await,
+        (Route::Credit(account), _) => adjust::credit(call, account).await,
+        (Route::Debit(account), _) => adjust::debit(call, account).await,
+        (Route::Reset(account), _) => reset::answer(call, account).await,
+        (Route::Keys(account), _) => keys::list(call, account).await,
+        (Route::Key(account, key), &Method::PUT) => keys::put(call, account, key).await,
+        (Route::Key(account, key), &Method::DELETE) => keys::delete(call, account, key).await,
+        (Route::Key(account, key), _) => keys::get(call, account, key).await,
+        (Route::Reservation(account, id), _) => reservations::get(call, account, id).await,
+        (Route::Reconcile, _) => reconcile::answer(call).await,
+        (other, _) => probes(other, call),
+    }
+}

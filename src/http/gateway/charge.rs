@@ -1,0 +1,85 @@
+//! `POST /v1/charge`.
+
+use super::{done, id_of, made_up_id, payer, reserve::estimated, settle};
+use crate::{
+    engine::{
+        charge::Charge,
+        reserve::Mode,
+        settle::{Price, Settle},
+    },
+    http::{Service, answer::Handled, error::Problem, wire::gateway},
+    quota::entry::LogFields,
+};
+
+pub(super) async fn answer(service: &Service, ask: gateway::Charge, header: Option<&str>) -> Handled {
+    let (settled, replayed) = done(service.engine.charge(&asked(ask, header)?).await)?;
+    Ok(settle::shown(&settled, replayed))
+}
+
+fn asked(ask: gateway::Charge, header: Option<&str>) -> Result<Charge, Problem> {
+    // A charge holds nothing: the fields of reserve that shape a hold are taken and mean nothing.
+    let _ = (ask.ttl_ms, ask.on_expiry, ask.verbose);
+    if ask.last == Some(false) {
+        return Err(Problem::invalid("final", "a charge is final"));
+    }
+    if ask.mode.is_some_and(|mode| mode.0 != Mode::Strict) {
+        return Err(Problem::invalid("mode", "a charge takes all or nothing"));
+    }
+    if ask.estimate.is_some() && ask.tokens.is_some() {
+        return Err(Problem::invalid("tokens", "an estimate brings its own tokens"));
+    }
+    let price = settle::priced(ask.amount, ask.usage, ask.model.is_some())?;
+    let estimate = estimated(None, ask.estimate, ask.model.is_some())?;
+    match (price, &estimate) {
+        (Price::Unsaid, None) => return Err(Problem::invalid("amount", "amount, usage or estimate is required")),
+        (Price::Unsaid, Some(_)) | (_, None) => {}
+        _ => return Err(Problem::invalid("estimate", "amount, usage and estimate exclude each other")),
+    }
+    Ok(Charge {
+        settle: Settle {
+            payer: payer(ask.account, ask.api_key)?,
+            id: id_of("id", ask.id, header)?.unwrap_or_else(made_up_id),
+            price,
+            last: true,
+            outcome: ask.outcome.map(|outcome| outcome.0),
+            key: ask.key,
+            platform: ask.platform,
+            model: ask.model,
+            log: LogFields {
+                prompt_tokens: ask.prompt_tokens.map(|count| count.0),
+                completion_tokens: ask.completion_tokens.map(|count| count.0),
+                cached_tokens: ask.cached_tokens.map(|count| count.0),
+                duration_ms: ask.duration_ms.map(|count| count.0),
+                stream: ask.stream,
+                ip: ask.ip.map(|ip| ip.0.to_string()),
+                meta: ask.meta.map(|meta| meta.0),
+                ..LogFields::default()
+            },
+        },
+        estimate,
+        tokens: ask.tokens.map(|tokens| tokens.0),
+        client_ip: ask.client_ip.map(|ip| ip.0),
+        force: ask.force.unwrap_or(false),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::wire::read;
+
+    #[test]
+    fn a_charge_needs_one_price_and_is_final() {
+        let field = |text: &str| {
+            let read = read::body(text.as_bytes()).map_err(Problem::from).and_then(|ask| asked(ask, None));
+            read.err().and_then(|problem| problem.field).map(String::from)
+        };
+        assert_eq!(field(r#"{"account":"a","amount":1}"#), None);
+        assert_eq!(field(r#"{"account":"a","model":"m","estimate":{"prompt_tokens":5}}"#), None);
+        assert_eq!(field(r#"{"account":"a"}"#).as_deref(), Some("amount"));
+        assert_eq!(field(r#"{"account":"a","amount":1,"final":false}"#).as_deref(), Some("final"));
+        assert_eq!(field(r#"{"account":"a","amount":1,"mode":"check_only"}"#).as_deref(), Some("mode"));
+        let both = r#"{"account":"a","model":"m","amount":1,"estimate":{"prompt_tokens":5}}"#;
+        assert_eq!(field(both).as_deref(), Some("estimate"));
+    }
+}

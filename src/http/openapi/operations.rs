@@ -1,0 +1,236 @@
+//! The operations of the document, one row each.
+
+use serde_json::{Value, json};
+
+use super::{header, reference};
+
+pub(super) struct Operation {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) tag: &'static str,
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    /// Schema of the body.
+    pub(super) request: Option<&'static str>,
+    /// Status and schema of each 2xx (and of a 503 that is no problem); an empty one: no body.
+    pub(super) answers: &'static [(u16, &'static str)],
+    /// Statuses that come as problems.
+    pub(super) problems: &'static [u16],
+}
+
+const VERB: &[u16] = &[400, 401, 402, 403, 404, 408, 409, 413, 429, 503];
+const SETTLING: &[u16] = &[400, 401, 403, 404, 408, 409, 413, 503];
+const READING: &[u16] = &[400, 401, 404, 503];
+const WRITING: &[u16] = &[400, 401, 404, 408, 409, 413, 503];
+
+type Answers = &'static [(u16, &'static str)];
+
+const fn verb(
+    path: &'static str,
+    id: &'static str,
+    request: &'static str,
+    answers: Answers,
+    problems: &'static [u16],
+    summary: &'static str,
+) -> Operation {
+    Operation { method: "post", path, tag: "gateway", id, summary, request: Some(request), answers, problems }
+}
+
+const fn admin(
+    method: &'static str,
+    path: &'static str,
+    id: &'static str,
+    request: Option<&'static str>,
+    answers: Answers,
+    summary: &'static str,
+) -> Operation {
+    let problems = if request.is_some() { WRITING } else { READING };
+    Operation { method, path, tag: "admin", id, summary, request, answers, problems }
+}
+
+const fn probe(path: &'static str, id: &'static str, answers: Answers, summary: &'static str) -> Operation {
+    Operation { method: "get", path, tag: "probes", id, summary, request: None, answers, problems: &[] }
+}
+
+const fn authz(method: &'static str, id: &'static str) -> Operation {
+    let summary = "Reserve by headers alone, for forward-auth";
+    let (path, tag, answers) = ("/v1/authz", "gateway", &[(200, "")]);
+    Operation { method, path, tag, id, summary, request: None, answers, problems: VERB }
+}
+
+const ACCOUNTS: &str = "/admin/v1/accounts";
+const ACCOUNT: &str = "/admin/v1/accounts/{account}";
+const KEYS: &str = "/admin/v1/accounts/{account}/keys";
+const KEY: &str = "/admin/v1/accounts/{account}/keys/{key}";
+const CREDIT: &str = "/admin/v1/accounts/{account}/credit";
+const DEBIT: &str = "/admin/v1/accounts/{account}/debit";
+const RESET: &str = "/admin/v1/accounts/{account}/reset";
+const RESERVATION: &str = "/admin/v1/reservations/{account}/{id}";
+const RECONCILE: &str = "/admin/v1/reconcile";
+
+pub(super) const OPERATIONS: &[Operation] = &[
+    verb("/v1/reserve", "reserve", "Reserve", &[(200, "Reserved")], VERB, "Hold an amount before the call"),
+    verb("/v1/settle", "settle", "Settle", &[(200, "Settled")], SETTLING, "Charge what the call cost"),
+    verb("/v1/release", "release", "Release", &[(200, "Released")], SETTLING, "Give a hold back"),
+    verb("/v1/extend", "extend", "Extend", &[(200, "Extended")], VERB, "Hold more, longer"),
+    verb("/v1/charge", "charge", "Charge", &[(200, "Settled")], VERB, "Reserve and settle in one step"),
+    verb("/v1/refund", "refund", "Refund", &[(200, "Refunded")], SETTLING, "Give back part of a charge"),
+    verb("/v1/batch", "batch", "Batch", &[(200, "BatchAnswer")], &[400, 401, 408, 413, 503], "Up to 256 operations"),
+    Operation {
+        method: "get",
+        path: "/v1/accounts/{account}/balance",
+        tag: "gateway",
+        id: "balance",
+        summary: "An account's live numbers",
+        request: None,
+        answers: &[(200, "Balance")],
+        problems: READING,
+    },
+    authz("get", "authz"),
+    authz("post", "authz_post"),
+    admin("get", ACCOUNTS, "list_accounts", None, &[(200, "Accounts")], "Accounts in order of their ids, by page"),
+    admin("put", ACCOUNT, "put_account", Some("AccountPut"), CREATED_ACCOUNT, "Create or merge an account"),
+    admin("get", ACCOUNT, "get_account", None, &[(200, "Account")], "An account"),
+    Operation {
+        method: "delete",
+        path: ACCOUNT,
+        tag: "admin",
+        id: "delete_account",
+        summary: "Delete an account that holds nothing",
+        request: None,
+        answers: &[(204, "")],
+        problems: &[400, 401, 404, 409, 503],
+    },
+    admin("post", CREDIT, "credit", Some("Credit"), &[(200, "Adjusted")], "Top up"),
+    Operation {
+        method: "post",
+        path: DEBIT,
+        tag: "admin",
+        id: "debit",
+        summary: "Take away",
+        request: Some("Debit"),
+        answers: &[(200, "Adjusted")],
+        problems: VERB,
+    },
+    admin("post", RESET, "reset", Some("Reset"), &[(200, "ResetDone")], "Start a window's usage anew"),
+    admin("get", KEYS, "list_keys", None, &[(200, "Keys")], "The keys of an account"),
+    admin("put", KEY, "put_key", Some("KeyPut"), &[(200, "Key"), (201, "Key")], "Create or merge a key"),
+    admin("get", KEY, "get_key", None, &[(200, "Key")], "A key"),
+    admin("delete", KEY, "delete_key", None, &[(204, "")], "Delete a key"),
+    admin("get", RESERVATION, "get_reservation", None, &[(200, "Reservation")], "A reservation as it stands"),
+    admin("post", RECONCILE, "reconcile", Some("Reconcile"), &[(200, "Reconciled")], "Compare Redis with SQL"),
+    admin_metrics(),
+    probe("/healthz", "healthz", &[(200, "Health")], "The process lives"),
+    probe("/readyz", "readyz", &[(200, "Readiness"), (503, "Readiness")], "Calls can be decided"),
+    probe("/openapi.json", "openapi", &[(200, "Document")], "This document"),
+    probe("/admin/v1/openapi.json", "openapi_admin", &[(200, "Document")], "This document, under the admin prefix"),
+];
+
+const CREATED_ACCOUNT: Answers = &[(200, "Account"), (201, "Account")];
+
+const fn admin_metrics() -> Operation {
+    let answers = &[(200, "text")];
+    Operation { problems: &[404], ..probe("/metrics", "metrics", answers, "What was counted, for Prometheus") }
+}
+
+/// A problem's status in words.
+pub(super) fn meaning(status: u16) -> &'static str {
+    match status {
+        400 => "The request is malformed (`invalid_request`), or its model has no price (`model_not_priced`)",
+        401 => "The credential is missing or wrong",
+        402 => "`insufficient_balance` or `key_exhausted`",
+        403 => "Account, key, address, model or platform may not",
+        404 => "No such account, key or reservation",
+        408 => "The body did not come in time",
+        409 => "The id was used otherwise, or the verb does not fit the state",
+        413 => "The body is too large",
+        429 => "`limit_exceeded`; `violated` lists the limits",
+        503 => "`unavailable`: could not tell; ask again",
+        _ => "Another problem",
+    }
+}
+
+impl Operation {
+    pub(super) fn security(&self) -> Value {
+        match self.tag {
+            "gateway" if self.path == "/v1/authz" => {
+                json!([{"callerKey": []}, {"callerKey": [], "quotaToken": []}, {"quotaToken": []}])
+            }
+            // The empty one: a deployment without a token is open.
+            "gateway" => json!([{"gatewayToken": []}, {}]),
+            "admin" => json!([{"adminToken": []}]),
+            _ => json!([]),
+        }
+    }
+
+    pub(super) fn parameters(&self) -> impl Iterator<Item = Value> {
+        let segments = self.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
+        let in_path = segments.map(|name| {
+            let schema = match name {
+                "account" => "AccountId",
+                "key" => "KeyId",
+                _ => "ReservationId",
+            };
+            json!({"name": name, "in": "path", "required": true, "schema": reference(schema)})
+        });
+        in_path.chain(self.queries()).chain(self.headers())
+    }
+
+    fn queries(&self) -> Vec<Value> {
+        let query = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});
+        match self.id {
+            "list_accounts" => vec![
+                query("cursor", json!({"type": "string", "pattern": "^[A-Za-z0-9._:@-]{0,128}$"})),
+                query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
+            ],
+            "authz" | "authz_post" => vec![query("deny", json!({"type": "string", "enum": ["403"]}))],
+            _ => Vec::new(),
+        }
+    }
+
+    fn headers(&self) -> Vec<Value> {
+        if self.path != "/v1/authz" {
+            return Vec::new();
+        }
+        let header = |name: &str, schema: Value| json!({"name": name, "in": "header", "schema": schema});
+        vec![
+            header("X-Quota-Account", reference("AccountId")),
+            header("X-Quota-Key", reference("KeyId")),
+            header("X-Quota-Id", reference("ReservationId")),
+            header("X-Quota-Platform", reference("Platform")),
+            header("X-Quota-Model", reference("Model")),
+            header("X-Quota-Amount", json!({"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_i64})),
+            header("X-Quota-Tokens", reference("Count")),
+            header("X-Quota-Ttl-Ms", reference("TtlMs")),
+            header("X-Forwarded-For", reference("Ip")),
+        ]
+    }
+
+    pub(super) fn answer(&self, status: u16, schema: &str) -> Value {
+        let about = match status {
+            201 => "Created",
+            204 => "Done",
+            503 => "Not ready",
+            _ => self.summary,
+        };
+        let mut headers = json!({"X-Request-Id": header("the caller's, or a new one")});
+        let adds: &[&str] = match self.id {
+            "reserve" => &["Idempotency-Replayed", "RateLimit-Policy", "RateLimit"],
+            "authz" | "authz_post" => {
+                &["Idempotency-Replayed", "RateLimit-Policy", "RateLimit", "X-Quota-Id", "X-Quota-Held"]
+            }
+            "settle" | "release" | "extend" | "charge" | "refund" | "credit" | "debit" => &["Idempotency-Replayed"],
+            _ => &[],
+        };
+        for name in adds {
+            headers[*name] = json!({"schema": {"type": "string"}});
+        }
+        let mut answer = json!({"description": about, "headers": headers});
+        match schema {
+            "" => {}
+            "text" => answer["content"] = json!({"text/plain": {"schema": {"type": "string"}}}),
+            schema => answer["content"] = json!({"application/json": {"schema": reference(schema)}}),
+        }
+        answer
+    }
+}

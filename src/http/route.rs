@@ -1,0 +1,273 @@
+//! From a request to its handler: path, method, credential, body, answer; and what is the same for
+//! every answer (request id, metrics, time budget).
+
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{HeaderMap, Method, Request, Response, body::Body, http::request::Parts};
+
+use super::{
+    Service, admin,
+    answer::{Answer, Handled},
+    body,
+    error::{Problem, Word},
+    gateway, request_id,
+};
+use crate::metrics;
+
+/// Which listener a request came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Gateway,
+    Admin,
+}
+
+impl Side {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Side::Gateway => "gateway",
+            Side::Admin => "admin",
+        }
+    }
+}
+
+/// A resource; the texts are path segments as they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route<'p> {
+    Reserve,
+    Settle,
+    Release,
+    Extend,
+    Charge,
+    Refund,
+    Batch,
+    Balance(&'p str),
+    Authz,
+    Accounts,
+    Account(&'p str),
+    Credit(&'p str),
+    Debit(&'p str),
+    Reset(&'p str),
+    Keys(&'p str),
+    Key(&'p str, &'p str),
+    Reservation(&'p str, &'p str),
+    Reconcile,
+    Metrics,
+    Healthz,
+    Readyz,
+    Openapi,
+}
+
+impl<'p> Route<'p> {
+    pub(super) fn find(side: Side, path: &'p str) -> Option<Self> {
+        let mut segments = [""; 6];
+        let mut count = 0;
+        for segment in path.strip_prefix('/')?.split('/') {
+            *segments.get_mut(count)? = segment;
+            count += 1;
+        }
+        match (side, &segments[..count]) {
+            (_, ["healthz"]) => Some(Route::Healthz),
+            (_, ["readyz"]) => Some(Route::Readyz),
+            (_, ["openapi.json"]) => Some(Route::Openapi),
+            (Side::Gateway, ["v1", rest @ ..]) => Self::gateway(rest),
+            (Side::Admin, ["metrics"]) => Some(Route::Metrics),
+            (Side::Admin, ["admin", "v1", rest @ ..]) => Self::admin(rest),
+            _ => None,
+        }
+    }
+
+    fn gateway(segments: &[&'p str]) -> Option<Self> {
+        Some(match segments {
+            ["reserve"] => Route::Reserve,
+            ["settle"] => Route::Settle,
+            ["release"] => Route::Release,
+            ["extend"] => Route::Extend,
+            ["charge"] => Route::Charge,
+            ["refund"] => Route::Refund,
+            ["batch"] => Route::Batch,
+            ["accounts", account, "balance"] => Route::Balance(account),
+            // Envoy appends the original path to the one it is given.
+            ["authz", ..] => Route::Authz,
+            _ => return None,
+        })
+    }
+
+    fn admin(segments: &[&'p str]) -> Option<Self> {
+        Some(match segments {
+            ["accounts"] => Route::Accounts,
+            ["accounts", account] => Route::Account(account),
+            ["accounts", account, "credit"] => Route::Credit(account),
+            ["accounts", account, "debit"] => Route::Debit(account),
+            ["accounts", account, "reset"] => Route::Reset(account),
+            ["accounts", account, "keys"] => Route::Keys(account),
+            ["accounts", account, "keys", key] => Route::Key(account, key),
+            ["reservations", account, id] => Route::Reservation(account, id),
+            ["reconcile"] => Route::Reconcile,
+            // The same four under the prefix, for proxies that forward only it.
+            ["metrics"] => Route::Metrics,
+            ["healthz"] => Route::Healthz,
+            ["readyz"] => Route::Readyz,
+            ["openapi.json"] => Route::Openapi,
+            _ => return None,
+        })
+    }
+
+    /// The methods of a resource, as `Allow` names them. GET brings HEAD along.
+    pub(super) fn allow(self) -> &'static str {
+        match self {
+            Route::Reserve | Route::Settle | Route::Release | Route::Extend => "POST",
+            Route::Charge | Route::Refund | Route::Batch => "POST",
+            Route::Credit(_) | Route::Debit(_) | Route::Reset(_) | Route::Reconcile => "POST",
+            Route::Authz => "GET, HEAD, POST",
+            Route::Account(_) | Route::Key(..) => "GET, HEAD, PUT, DELETE",
+            Route::Balance(_) | Route::Accounts | Route::Keys(_) | Route::Reservation(..) => "GET, HEAD",
+            Route::Metrics | Route::Healthz | Route::Readyz | Route::Openapi => "GET, HEAD",
+        }
+    }
+
+    /// The metrics' word.
+    fn verb(self) -> &'static str {
+        match self {
+            Route::Reserve => "reserve",
+            Route::Settle => "settle",
+            Route::Release => "release",
+            Route::Extend => "extend",
+            Route::Charge => "charge",
+            Route::Refund => "refund",
+            Route::Batch => "batch",
+            Route::Balance(_) => "balance",
+            Route::Authz => "authz",
+            Route::Metrics | Route::Healthz | Route::Readyz | Route::Openapi => "other",
+            Route::Accounts | Route::Account(_) | Route::Credit(_) | Route::Debit(_) | Route::Reset(_) => "admin",
+            Route::Keys(_) | Route::Key(..) | Route::Reservation(..) | Route::Reconcile => "admin",
+        }
+    }
+
+    /// Health, metrics and the document are open; authz sees to its own credentials.
+    fn check(self, service: &Service, headers: &HeaderMap) -> Result<(), Problem> {
+        match self.verb() {
+            "other" | "authz" => Ok(()),
+            "admin" => service.config.admin_tokens.check(headers),
+            _ if service.config.gateway_tokens.is_empty() => Ok(()),
+            _ => service.config.gateway_tokens.check(headers),
+        }
+    }
+}
+
+/// What a handler may need of a request.
+pub(super) struct Call<'c> {
+    pub(super) service: &'c Arc<Service>,
+    /// HEAD comes as GET.
+    pub(super) method: &'c Method,
+    pub(super) query: Option<&'c str>,
+    pub(super) headers: &'c HeaderMap,
+    pub(super) body: &'c [u8],
+}
+
+/// Answers one request, whatever it is.
+pub(super) async fn serve<B>(service: &Arc<Service>, side: Side, request: Request<B>) -> Response<Full<Bytes>>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let began = Instant::now();
+    let _counted = metrics::in_flight();
+    let id = request_id::of(request.headers());
+    let (head, body) = request.into_parts();
+    let verb = Route::find(side, head.uri.path()).map_or("other", Route::verb);
+    let answer = Answer::from(answer(service, side, head, body).await);
+    metrics::answered(verb, answer.code);
+    metrics::request_took(verb, began.elapsed());
+    let mut response = answer.into_response();
+    response.headers_mut().insert(request_id::X_REQUEST_ID, id);
+    response
+}
+
+async fn answer<B>(service: &Arc<Service>, side: Side, head: Parts, body: B) -> Handled
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let Some(route) = Route::find(side, head.uri.path()) else { return Err(nowhere()) };
+    let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+    if !route.allow().split(", ").any(|allowed| allowed == method.as_str()) {
+        return Err(Problem::method_not_allowed(route.allow()));
+    }
+    route.check(service, &head.headers)?;
+    let config = &service.config;
+    let wants_body = matches!(*method, Method::POST | Method::PUT) && route != Route::Authz;
+    let most = if route == Route::Batch { config.batch_body_bytes_max } else { config.body_bytes_max };
+    let body = if wants_body { body::collect(config, &head.headers, body, most).await? } else { Bytes::new() };
+    if route.verb() == "admin" {
+        // A change of policy has two steps, SQL and the version in Redis: a task of its own ends both,
+        // also when the operator hangs up between them. No time budget, for the same reason.
+        return match tokio::spawn(administered(service.clone(), side, head, body)).await {
+            Ok(handled) => handled,
+            Err(_) => Err(failed()),
+        };
+    }
+    let call = Call { service, method, query: head.uri.query(), headers: &head.headers, body: &body };
+    match tokio::time::timeout(config.request_budget, caught(gateway::handle(route, &call))).await {
+        Ok(handled) => handled,
+        Err(_) => Err(Problem::unavailable("the call was not decided within its time budget")),
+    }
+}
+
+async fn administered(service: Arc<Service>, side: Side, head: Parts, body: Bytes) -> Handled {
+    let Some(route) = Route::find(side, head.uri.path()) else { return Err(nowhere()) };
+    let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+    let call = Call { service: &service, method, query: head.uri.query(), headers: &head.headers, body: &body };
+    admin::handle(route, &call).await
+}
+
+/// A handler that panics is a bug; its caller still gets an answer, and the connection goes on.
+async fn caught(handler: impl Future<Output = Handled>) -> Handled {
+    let mut handler = pin!(handler);
+    poll_fn(|cx| {
+        // Nothing of the handler is looked at after it has panicked.
+        let polled = catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(failed())))
+    })
+    .await
+}
+
+fn nowhere() -> Problem {
+    Problem::new(Word::NotFound, "no resource has this path")
+}
+
+fn failed() -> Problem {
+    Problem::new(Word::Internal, "the server failed while it answered")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_find_their_resource_on_their_side_only() {
+        let gateway = |path| Route::find(Side::Gateway, path);
+        let admin = |path| Route::find(Side::Admin, path);
+        assert_eq!(gateway("/v1/reserve"), Some(Route::Reserve));
+        assert_eq!(gateway("/v1/accounts/a%3Ab/balance"), Some(Route::Balance("a%3Ab")));
+        assert_eq!(gateway("/v1/authz/v1/chat/completions"), Some(Route::Authz));
+        assert_eq!(gateway("/healthz"), Some(Route::Healthz));
+        assert_eq!(admin("/admin/v1/accounts/a/keys/k"), Some(Route::Key("a", "k")));
+        assert_eq!(admin("/admin/v1/accounts/a"), Some(Route::Account("a")));
+        assert_eq!(admin("/metrics"), Some(Route::Metrics));
+        assert_eq!(admin("/admin/v1/reservations/a/r"), Some(Route::Reservation("a", "r")));
+        for path in ["/v1/reserve/", "/v1", "/", "", "*", "/metrics", "/admin/v1/accounts", "/v1/accounts/a/b/balance"]
+        {
+            assert_eq!(gateway(path), None, "{path}");
+        }
+        for path in ["/v1/reserve", "/admin/v1/accounts/a/keys/k/x", "/admin/v1/accounts/a/x", "/admin/v2/accounts"] {
+            assert_eq!(admin(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Ports that nothing stands behind: every call "cannot be reached".
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    engine::{
+        AbortCharge, AbortPolicy, Engine, Settings,
+        ports::{
+            AccountPatch, AdjustCall, ChargeCall, Counters, Drain, ExtendCall, KeyPatch, LedgerStore, PolicyStore,
+            Posted, RefundCall, Reply, ReserveCall, ResetCall, SettleCall, StoreError, Unavailable,
+        },
+    },
+    quota::{
+        clock::{Clock, Millis},
+        counter::AccountCounters,
+        entry::{Entry, Kind},
+        id::{AccountId, KeyId, OpId, ReservationId},
+        policy::Policy,
+        reservation::Record,
+    },
+};
+
+struct Nobody;
+
+pub(super) fn engine() -> Arc<Engine> {
+    let abort = AbortPolicy {
+        ok: AbortCharge::Estimate,
+        client_abort: AbortCharge::Prompt,
+        upstream_error: AbortCharge::Nothing,
+        unknown: AbortCharge::Estimate,
+    };
+    let settings = Settings {
+        default_hold: 1,
+        max_amount: 1_000_000_000_000,
+        default_ttl_ms: 300_000,
+        abort,
+        hold_free_models: true,
+        trust_threshold: None,
+        policy_cache_accounts: 10,
+        log_ip: false,
+    };
+    let [counters, policies, ledger, drain] = [(); 4].map(|()| Arc::new(Nobody));
+    Arc::new(Engine::new(counters, policies, ledger, drain, Arc::new(Clock::default()), settings))
+}
+
+fn gone<T>() -> Result<T, Unavailable> {
+    Err(Unavailable::Connection("nobody".into()))
+}
+
+fn lost<T>() -> Result<T, StoreError> {
+    Err(StoreError::Unavailable("nobody".into()))
+}
+
+#[async_trait]
+impl Counters for Nobody {
+    async fn reserve(&self, _: &ReserveCall<'_>) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn settle(&self, _: &SettleCall<'_>) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn release(&self, _: &AccountId, _: &ReservationId) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn extend(&self, _: &ExtendCall<'_>) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn charge(&self, _: &ChargeCall<'_>) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn refund(&self, _: &RefundCall<'_>) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn adjust(&self, _: &AdjustCall<'_>) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn reset(&self, _: &ResetCall<'_>) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn expire(&self, _: &AccountId, _: &ReservationId) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn raise_version(&self, _: &AccountId, _: u32) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn read_account(&self, _: &AccountId) -> Result<Option<(Millis, AccountCounters)>, Unavailable> {
+        gone()
+    }
+    async fn read_record(&self, _: &AccountId, _: &ReservationId) -> Result<Option<Record>, Unavailable> {
+        gone()
+    }
+    async fn due(&self, _: u16, _: usize) -> Result<Vec<(AccountId, ReservationId)>, Unavailable> {
+        gone()
+    }
+    fn shards(&self) -> u16 {
+        1
+    }
+    fn shard_of(&self, _: &AccountId) -> u16 {
+        0
+    }
+    async fn begin_load(&self, _: &AccountId) -> Result<u64, Unavailable> {
+        gone()
+    }
+    async fn hydrate(&self, _: &AccountId, _: u64, _: &AccountCounters) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn restore_record(&self, _: &AccountId, _: &ReservationId, _: &Record) -> Result<(), Unavailable> {
+        gone()
+    }
+}
+
+#[async_trait]
+impl PolicyStore for Nobody {
+    async fn policy(&self, _: &AccountId) -> Result<Option<Policy>, StoreError> {
+        lost()
+    }
+    async fn secret(&self, _: &[u8; 32]) -> Result<Option<(AccountId, KeyId)>, StoreError> {
+        lost()
+    }
+    async fn put_account(&self, _: &AccountId, _: &AccountPatch) -> Result<(Policy, bool), StoreError> {
+        lost()
+    }
+    async fn list_accounts(&self, _: Option<&AccountId>, _: u32) -> Result<Vec<Policy>, StoreError> {
+        lost()
+    }
+    async fn delete_account(&self, _: &AccountId) -> Result<Option<u32>, StoreError> {
+        lost()
+    }
+    async fn put_key(&self, _: &AccountId, _: &KeyId, _: &KeyPatch) -> Result<Option<(Policy, bool)>, StoreError> {
+        lost()
+    }
+    async fn delete_key(&self, _: &AccountId, _: &KeyId) -> Result<Option<Policy>, StoreError> {
+        lost()
+    }
+    async fn posted(&self, _: &AccountId) -> Result<Option<Posted>, StoreError> {
+        lost()
+    }
+    async fn tariff_version(&self) -> Result<u32, StoreError> {
+        lost()
+    }
+    async fn tariff(&self, _: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        lost()
+    }
+    async fn put_tariff(&self, _: &[u8], _: &str) -> Result<u32, StoreError> {
+        lost()
+    }
+}
+
+#[async_trait]
+impl LedgerStore for Nobody {
+    async fn operation(&self, _: &AccountId, _: Kind, _: &OpId) -> Result<Option<Entry>, StoreError> {
+        lost()
+    }
+    async fn record(&self, _: &AccountId, _: &ReservationId) -> Result<Option<Record>, StoreError> {
+        lost()
+    }
+}
+
+#[async_trait]
+impl Drain for Nobody {
+    async fn drain(&self, _: &AccountId) -> Result<(), Unavailable> {
+        gone()
+    }
+}

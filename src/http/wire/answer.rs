@@ -1,0 +1,150 @@
+//! Answers of the gateway and the probes, as they are written. `replayed` shows only when it is true.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    limit::LimitLive,
+    view::{is_false, text},
+};
+use crate::quota::{
+    clock::Millis,
+    id::{AccountId, KeyId, OpId, ReservationId},
+};
+
+/// 200 of reserve.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Reserved<'a> {
+    #[serde(serialize_with = "text")]
+    pub(crate) id: &'a ReservationId,
+    /// `granted`.
+    pub(crate) outcome: &'static str,
+    pub(crate) held: i64,
+    /// True: nothing was held, settle as usual.
+    pub(crate) trusted: bool,
+    #[serde(serialize_with = "text")]
+    pub(crate) expires_at: Millis,
+    pub(crate) balance: i64,
+    pub(crate) available: i64,
+    /// Only when `verbose`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limits: Option<Vec<LimitLive<'a>>>,
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) replayed: bool,
+}
+
+/// 200 of settle and charge.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Settled<'a> {
+    #[serde(serialize_with = "text")]
+    pub(crate) id: &'a ReservationId,
+    /// `settled`; `held` after `final: false`.
+    pub(crate) outcome: &'static str,
+    pub(crate) charged: i64,
+    pub(crate) returned: i64,
+    /// How far below zero the balance went.
+    pub(crate) overdraft: i64,
+    /// Settled after its deadline.
+    pub(crate) late: bool,
+    /// No reserve came before it.
+    pub(crate) unreserved: bool,
+    /// The cost was above `max_amount` and clamped to it.
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) clamped: bool,
+    pub(crate) balance: i64,
+    pub(crate) available: i64,
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) replayed: bool,
+}
+
+/// 200 of release.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Released<'a> {
+    #[serde(serialize_with = "text")]
+    pub(crate) id: &'a ReservationId,
+    /// `released`.
+    pub(crate) outcome: &'static str,
+    pub(crate) returned: i64,
+    pub(crate) balance: i64,
+    pub(crate) available: i64,
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) replayed: bool,
+}
+
+/// 200 of extend.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Extended<'a> {
+    #[serde(serialize_with = "text")]
+    pub(crate) id: &'a ReservationId,
+    /// `extended`.
+    pub(crate) outcome: &'static str,
+    pub(crate) held: i64,
+    #[serde(serialize_with = "text")]
+    pub(crate) expires_at: Millis,
+    pub(crate) balance: i64,
+    pub(crate) available: i64,
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) replayed: bool,
+}
+
+/// 200 of refund.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Refunded<'a> {
+    #[serde(serialize_with = "text")]
+    pub(crate) op_id: &'a OpId,
+    /// `refunded`.
+    pub(crate) outcome: &'static str,
+    #[serde(serialize_with = "text")]
+    pub(crate) of: &'a ReservationId,
+    pub(crate) refunded: i64,
+    pub(crate) balance: i64,
+    pub(crate) available: i64,
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) replayed: bool,
+}
+
+/// 200 of balance: live numbers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Balance<'a> {
+    #[serde(serialize_with = "text")]
+    pub(crate) account: &'a AccountId,
+    pub(crate) balance: i64,
+    pub(crate) held: i64,
+    pub(crate) available: i64,
+    pub(crate) credit_limit: i64,
+    pub(crate) used: i64,
+    pub(crate) requests: i64,
+    pub(crate) keys: Vec<KeyBalance<'a>>,
+    pub(crate) limits: Vec<LimitLive<'a>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeyBalance<'a> {
+    #[serde(serialize_with = "text")]
+    pub(crate) key: &'a KeyId,
+    /// Null: unlimited.
+    #[schema(required)]
+    pub(crate) left: Option<i64>,
+    pub(crate) used: i64,
+    pub(crate) held: i64,
+    pub(crate) requests: i64,
+}
+
+/// 200 and 503 of readyz.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    pub(crate) ready: bool,
+    /// `ok` or `unreachable`.
+    pub(crate) redis: &'static str,
+    /// `ok` or `missing`.
+    pub(crate) scripts: &'static str,
+    /// `ok` or `degraded`: degraded does not stop reserves and settles.
+    pub(crate) sql: &'static str,
+    pub(crate) draining: bool,
+}
