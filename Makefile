@@ -1,0 +1,67 @@
+# What people and CI call. Every target installs what it needs, or says what is missing.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Programs that no package manager brings are kept here, so that they are built once.
+TOOLS := $(CURDIR)/.tools
+export PATH := $(TOOLS)/bin:$(PATH)
+
+QUOTAD := target/release/quotad
+TRACES := conv code
+# How long `make fuzz` may take, in seconds.
+FUZZ_SECONDS := 300
+
+.PHONY: help run build test lint deny bench loadtest fuzz clean need-build
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Install redis-server if missing, build, and serve with a demo account
+	@.ci/need redis
+	$(QUOTAD) serve --demo
+
+build: need-build ## Build the release binary
+	cargo build --release
+
+need-build:
+	@.ci/need cargo cc
+
+# Doc tests first: the summary of nextest is the last thing to be seen.
+test: need-build ## Run all tests, with real Redis servers
+	@.ci/need redis
+	@.ci/need cargo-nextest
+	cargo test --release --workspace --doc
+	cargo nextest run --release --workspace
+
+# With --release, so that C code is compiled once for lint, test and run.
+lint: need-build ## Formatting, clippy without warnings, unused dependencies
+	@.ci/need cargo-machete
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo machete
+
+# Apart from lint, because building cargo-deny takes several minutes.
+deny: need-build ## Licences, advisories and sources of all dependencies
+	@.ci/need cargo-deny
+	cargo deny --all-features check
+
+bench: need-build ## Run the benchmarks
+	@.ci/need redis
+	cargo bench --package quotad --benches
+
+loadtest: build ## Replay both traces against a fresh quotad, audit every unit, print the table
+	@.ci/need redis
+	cargo build --release --package quotad-loadtest
+	for trace in $(TRACES); do \
+	  target/release/quotad-loadtest run --profile $$trace --mode closed --speed max --spawn $(QUOTAD); \
+	done
+	target/release/quotad-loadtest redis-cost --spawn $(QUOTAD)
+
+fuzz: build ## Random requests made from /openapi.json, bounded
+	@.ci/need redis schemathesis
+	.ci/fuzz $(QUOTAD) $(FUZZ_SECONDS)
+
+clean: ## Remove what was built, but neither data nor tools
+	cargo clean

@@ -1,0 +1,286 @@
+//! The composition root: the only file, with its folder, that knows all rooms. It builds them from
+//! the bottom up, runs them, and takes them down in the opposite order.
+
+mod admin_token;
+mod demo;
+pub mod failure;
+mod listen;
+mod logging;
+mod sidecar_id;
+mod signals;
+pub mod tariffs;
+mod tasks;
+mod upkeep;
+mod wiring;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::{
+    config::{Config, Loaded, RedisChoice, secret::Secret},
+    embedded::{self, Embedded, checks, lock::DataLock},
+    engine::{Engine, ports::ServerFacts},
+    http::Health,
+    metrics::Exporter,
+};
+use failure::Failure;
+use listen::Listeners;
+use signals::Signals;
+use tasks::Tasks;
+use wiring::{Database, Redis, Writeback};
+
+/// How long a Redis may be loading its data at start.
+const LOADING_WAIT: Duration = Duration::from_secs(300);
+/// A Redis that starts beside the sidecar, or a busy machine, needs a moment; one that is not there
+/// should be said soon.
+const REACH_WAIT: Duration = Duration::from_secs(5);
+const LOADING_LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves until SIGTERM or SIGINT, or until something fails.
+///
+/// # Errors
+/// [`Failure`]; nothing listens any more and nothing of ours runs when this returns.
+pub fn serve(loaded: Loaded) -> Result<(), Failure> {
+    logging::install(&loaded.config.log)?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(format!("no threads: {error}")))?;
+    let result = runtime.block_on(run(loaded.config));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// The OpenAPI document, for `quotad openapi`.
+#[must_use]
+pub fn openapi() -> String {
+    wiring::openapi()
+}
+
+/// The private Redis frames everything else: up before it, stopped after it, whatever happened.
+async fn run(config: Config) -> Result<(), Failure> {
+    let mut signals = Signals::install()?;
+    let _lock = DataLock::take(&config.data)?;
+    let (embedded, url) = match &config.redis.choice {
+        RedisChoice::Embedded(private) => {
+            let mut asked = "";
+            let stop = async { asked = signals.next().await };
+            let Some(embedded) = embedded::start_unless(private.clone(), stop).await? else {
+                return interrupted(asked);
+            };
+            let url = embedded.url();
+            (Some(embedded), Secret::new(url))
+        }
+        RedisChoice::Url(url) => (None, Secret::new(url.expose())),
+    };
+    let result = serve_on(&config, &url, &mut signals).await;
+    match (stop_redis(embedded).await, result) {
+        (Err(stopping), Ok(())) => Err(stopping),
+        (_, result) => result,
+    }
+}
+
+async fn stop_redis(embedded: Option<Embedded>) -> Result<(), Failure> {
+    match embedded {
+        Some(embedded) => {
+            embedded.stop().await?;
+            info!("stopped the private redis-server");
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn interrupted(signal: &str) -> Result<(), Failure> {
+    info!(signal, "stopped while starting");
+    Ok(())
+}
+
+/// All rooms, built.
+struct House {
+    database: Database,
+    redis: Redis,
+    writeback: Writeback,
+    engine: Arc<Engine>,
+    health: Arc<Health>,
+    exporter: Exporter,
+    listeners: Listeners,
+    admin_token: Secret,
+    admin_token_file: Option<PathBuf>,
+}
+
+async fn serve_on(config: &Config, redis_url: &Secret, signals: &mut Signals) -> Result<(), Failure> {
+    let house = tokio::select! {
+        built = build(config, redis_url) => built?,
+        signal = signals.next() => return interrupted(signal),
+    };
+    let addresses = (house.listeners.gateway_address, house.listeners.admin_address);
+    let admin_token_file = house.admin_token_file.clone();
+    let demo = demo::Places {
+        gateway: addresses.0,
+        admin: addresses.1,
+        gateway_token: config.http.gateway_token.clone(),
+        admin_token: house.admin_token.clone(),
+        units_per_usd: config.constants.units_per_usd,
+    };
+    let (engine, database, health) = (house.engine.clone(), house.database.clone(), house.health.clone());
+    let mut running = start(config, house);
+    // One line for programs that asked for port 0; people read the log.
+    println!("listening gateway={} admin={}", addresses.0, addresses.1);
+    info!(
+        gateway = %addresses.0,
+        admin = %addresses.1,
+        admin_token = %admin_token_file.map_or("as configured".to_owned(), |path| format!("in {}", path.display())),
+        "quotad {} is listening",
+        env!("CARGO_PKG_VERSION")
+    );
+    let demonstration = async {
+        if config.demo {
+            demo::set_up(&engine, &demo).await?;
+        }
+        std::future::pending::<Result<(), Failure>>().await
+    };
+    let ended = tokio::select! {
+        signal = signals.next() => { info!(signal, "stopping"); Ok(()) }
+        sentence = running.one_ended() => Err(Failure::Other(sentence)),
+        failed = demonstration => failed,
+    };
+    health.set_draining();
+    let drained = tokio::select! {
+        late = running.stop(config.upkeep.drain_deadline) => late,
+        signal = signals.next() => vec![signal],
+    };
+    if drained.is_empty() {
+        info!("everything finished, and was written back");
+    } else {
+        warn!(
+            cut_off = drained.join(", "),
+            "not everything finished; what is in Redis is written back after the next start"
+        );
+    }
+    if let Some(socket) = &config.http.gateway_socket {
+        let _ = std::fs::remove_file(socket);
+    }
+    database.close().await;
+    ended
+}
+
+/// From the bottom up. Nothing listens before all the rest stands.
+async fn build(config: &Config, redis_url: &Secret) -> Result<House, Failure> {
+    let exporter = wiring::install_metrics()?;
+    let (admin_token, admin_token_file) = admin_token::obtain(config.http.admin_token.as_ref(), &config.data)?;
+    let database = wiring::open_database(config).await?;
+    check_constants(config, &database).await?;
+    let redis = wiring::connect_redis(config, redis_url.expose()).await?;
+    check_redis(&redis).await?;
+    let holder = sidecar_id::obtain(&config.data)?;
+    let writeback = wiring::build_writeback(config, &redis, &database, holder);
+    let engine = wiring::build_engine(config, &redis, &database, &writeback);
+    let health = Arc::new(Health::default());
+    wiring::attach_first(&writeback, &health).await?;
+    engine.refresh_tariff().await.map_err(Failure::backend)?;
+    let listeners = listen::bind(&config.http).await?;
+    Ok(House { database, redis, writeback, engine, health, exporter, listeners, admin_token, admin_token_file })
+}
+
+/// The constants of the deployment were fixed when money was first counted.
+async fn check_constants(config: &Config, database: &Database) -> Result<(), Failure> {
+    let wanted = config.constants;
+    let stored = database.posting.constants(wanted).await.map_err(Failure::backend)?;
+    let mut sentences = Vec::new();
+    for (key, wanted, stored) in [
+        ("shards", i64::from(wanted.shards), i64::from(stored.shards)),
+        ("units_per_usd", wanted.units_per_usd, stored.units_per_usd),
+    ] {
+        if wanted != stored {
+            sentences.push(format!(
+                "`{key}` is {wanted}, but this database was begun with {stored}, and every stored number depends on it: \
+                 set it to {stored}"
+            ));
+        }
+    }
+    if sentences.is_empty() { Ok(()) } else { Err(Failure::Config(sentences)) }
+}
+
+/// Waits for a moment when Redis cannot be reached and for long while it loads its data, then judges it.
+async fn check_redis(redis: &Redis) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let facts: ServerFacts = loop {
+        match redis.stream.server().await {
+            Ok(facts) if !facts.loading => break facts,
+            Ok(_) if begun.elapsed() < LOADING_WAIT => {}
+            Ok(_) => {
+                return Err(Failure::backend("Redis is still loading its data; start again when it has finished"));
+            }
+            Err(_) if begun.elapsed() < REACH_WAIT => {}
+            Err(error) => return Err(Failure::backend(error)),
+        }
+        tokio::time::sleep(LOADING_LOOK_AGAIN).await;
+    };
+    let findings = checks::check(&facts);
+    for warning in findings.warnings {
+        warn!("{warning}");
+    }
+    if findings.refusals.is_empty() { Ok(()) } else { Err(Failure::Backend(findings.refusals)) }
+}
+
+/// Everything that runs, in the order in which it stops.
+struct Running {
+    listeners: Tasks,
+    upkeep: Tasks,
+    writeback: Tasks,
+}
+
+fn start(config: &Config, house: House) -> Running {
+    let House { database, redis, writeback, engine, health, exporter, listeners, admin_token, .. } = house;
+    let mut running = Running { listeners: Tasks::new(), upkeep: Tasks::new(), writeback: Tasks::new() };
+
+    let (worker, attacher) = (writeback.clone(), writeback);
+    running.writeback.spawn("attach", |stop| wiring::run_attach(attacher, stop));
+    running.writeback.spawn("write-back", |stop| wiring::run_writeback(worker, stop));
+
+    let every = config.upkeep.sweep_interval;
+    let sweeper = engine.clone();
+    running.upkeep.spawn("sweep", move |stop| sweeper.run_sweeper(every, stop.signal()));
+    let (fitness, stream) = (health.clone(), redis.stream);
+    running
+        .upkeep
+        .spawn("redis-watch", move |stop| upkeep::watch_redis(stream, move |fit| fitness.set_redis(fit), stop));
+    let (reach, posting) = (health.clone(), database.posting);
+    running
+        .upkeep
+        .spawn("sql-watch", move |stop| upkeep::watch_sql(posting, move |ok| reach.set_sql_degraded(!ok), stop));
+    let samples = exporter.clone();
+    running.upkeep.spawn("metrics", move |stop| upkeep::fold_samples(samples, stop));
+    let every = config.upkeep.tariff_refresh;
+    let prices = engine.clone();
+    running.upkeep.spawn("tariff-refresh", move |stop| wiring::run_tariff_refresh(prices, every, stop));
+
+    wiring::spawn_http(config, listeners, &engine, &health, exporter, &admin_token, &mut running.listeners);
+    running
+}
+
+impl Running {
+    async fn one_ended(&mut self) -> String {
+        tokio::select! {
+            sentence = self.listeners.one_ended() => sentence,
+            sentence = self.upkeep.one_ended() => sentence,
+            sentence = self.writeback.one_ended() => sentence,
+        }
+    }
+
+    /// Stops accepting and finishes what is in flight, then writes back the rest. Requests get half
+    /// of the time at most, so that write-back has some. The names of the tasks that were cut off.
+    async fn stop(self, within: Duration) -> Vec<&'static str> {
+        let begun = Instant::now();
+        let mut late = self.listeners.stop(begun + within / 2).await;
+        late.extend(self.upkeep.stop(begun + within).await);
+        late.extend(self.writeback.stop(begun + within).await);
+        late
+    }
+}

@@ -1,0 +1,229 @@
+//! How each room is built. One small function per room, so that a room's signature is used in one
+//! place only.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{
+    failure::Failure,
+    listen::Listeners,
+    tasks::{Stop, Tasks},
+};
+use crate::{
+    config::{Config, secret::Secret},
+    engine::{
+        Engine,
+        ports::{Counters, LedgerStore, PolicyStore, Posting, Stream},
+    },
+    http::{self, Health, Service, Tokens},
+    metrics::{self, Exporter},
+    quota::{
+        clock::Clock,
+        tariff::{Tariff, TariffDoc},
+    },
+    redis, sql, writeback,
+};
+
+/// The database as its ports.
+#[derive(Clone)]
+pub(super) struct Database {
+    pub policies: Arc<dyn PolicyStore>,
+    pub ledger: Arc<dyn LedgerStore>,
+    pub posting: Arc<dyn Posting>,
+    store: Arc<sql::Store>,
+}
+
+impl Database {
+    pub(super) async fn close(&self) {
+        self.store.close().await;
+    }
+}
+
+/// Redis as its ports, and the clock that its answers set.
+pub(super) struct Redis {
+    pub counters: Arc<dyn Counters>,
+    pub stream: Arc<dyn Stream>,
+    pub clock: Arc<Clock>,
+}
+
+pub(super) use writeback::Writeback;
+
+pub(super) fn install_metrics() -> Result<Exporter, Failure> {
+    metrics::install().map_err(Failure::Other)
+}
+
+/// `config.sql.url`, `config.zone` (of accounts that name none).
+pub(super) async fn open_database(config: &Config) -> Result<Database, Failure> {
+    let opened = sql::open(config.sql.url.expose(), config.zone.clone()).await;
+    let store = opened.map_err(|error| match error {
+        sql::OpenError::Url(sentence) => Failure::Config(vec![format!("`database_url`: {sentence}")]),
+        error => Failure::backend(error),
+    })?;
+    Ok(Database { policies: store.clone(), ledger: store.clone(), posting: store.clone(), store })
+}
+
+/// `config.redis` (lanes, time budget, in-flight bound, tombstones), `config.constants.shards`.
+pub(super) async fn connect_redis(config: &Config, url: &str) -> Result<Redis, Failure> {
+    let redis = redis::build(&redis::Config {
+        url: url.to_owned(),
+        shards: config.constants.shards,
+        lanes: u16::try_from(config.redis.lanes).unwrap_or(u16::MAX),
+        in_flight_max: config.redis.in_flight_max,
+        call_timeout: config.redis.time_budget,
+        tombstone_ttl: config.redis.tombstone_ttl,
+    })
+    .await
+    .map_err(|error| Failure::Config(vec![error.to_string()]))?;
+    Ok(Redis { counters: redis.clone(), stream: redis, clock: Arc::new(Clock::default()) })
+}
+
+/// `config.writeback`; `holder` names this sidecar in leases.
+pub(super) fn build_writeback(config: &Config, redis: &Redis, database: &Database, holder: String) -> Writeback {
+    let ports = writeback::Ports {
+        stream: redis.stream.clone(),
+        counters: redis.counters.clone(),
+        posting: database.posting.clone(),
+        clock: redis.clock.clone(),
+    };
+    let settings = writeback::Settings {
+        batch_entries_max: config.writeback.batch_entries_max,
+        poll: config.writeback.poll,
+        retention_entries: config.writeback.retention_entries,
+        tombstone_ttl: config.redis.tombstone_ttl,
+        constants: config.constants,
+        holder,
+    };
+    writeback::build(&ports, &settings)
+}
+
+pub(super) fn build_engine(config: &Config, redis: &Redis, database: &Database, writeback: &Writeback) -> Arc<Engine> {
+    let engine = Engine::new(
+        redis.counters.clone(),
+        database.policies.clone(),
+        database.ledger.clone(),
+        writeback.drain.clone(),
+        redis.clock.clone(),
+        config.engine.clone(),
+    );
+    Arc::new(engine.with_builtin_tariff(Tariff::builtin_at(config.constants.units_per_usd)))
+}
+
+/// The first attach, before anything listens: what no waiting cures refuses to start.
+pub(super) async fn attach_first(writeback: &Writeback, health: &Health) -> Result<(), Failure> {
+    let report = writeback.attach.run_once().await.map_err(Failure::backend)?;
+    for (shard, reason) in &report.refused {
+        tracing::error!(shard, reason, "a shard is not served");
+    }
+    health.set_scripts(true);
+    Ok(())
+}
+
+/// Attaches all shards again whenever the stream port says so, until told to stop.
+pub(super) async fn run_attach(writeback: Writeback, mut stop: Stop) {
+    if let Err(error) = writeback.attach.run(stop.told()).await {
+        tracing::error!(%error, "attach gave up");
+    }
+}
+
+/// Posts until told to stop, then posts the rest.
+pub(super) async fn run_writeback(writeback: Writeback, mut stop: Stop) {
+    writeback.worker.run(stop.told()).await;
+}
+
+/// Asks for a newer tariff every so often.
+pub(super) async fn run_tariff_refresh(engine: Arc<Engine>, every: Duration, mut stop: Stop) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.told() => return,
+        }
+        if let Err(reason) = engine.refresh_tariff().await {
+            tracing::warn!(%reason, "the newest tariff could not be read; the present one stays");
+        }
+    }
+}
+
+/// All listeners are one task: it stops accepting when told, and ends when its requests have.
+pub(super) fn spawn_http(
+    config: &Config,
+    listeners: Listeners,
+    engine: &Arc<Engine>,
+    health: &Arc<Health>,
+    exporter: Exporter,
+    admin_token: &Secret,
+    tasks: &mut Tasks,
+) {
+    let settings = &config.http;
+    let service = Arc::new(Service {
+        config: http::Config {
+            gateway_tokens: Tokens::new(settings.gateway_token.as_ref().map(Secret::expose)),
+            admin_tokens: Tokens::new([admin_token.expose()]),
+            body_bytes_max: settings.body_bytes_max,
+            batch_body_bytes_max: settings.batch_body_bytes_max,
+            header_bytes_max: settings.header_bytes_max,
+            header_timeout: settings.header_timeout,
+            body_timeout: settings.body_timeout,
+            idle_timeout: settings.idle_timeout,
+            connections_max: settings.connections_max,
+            // Requests get half of the time, so that write-back has some (`Running::stop`).
+            drain_deadline: config.upkeep.drain_deadline / 2,
+            ..http::Config::default()
+        },
+        engine: engine.clone(),
+        health: health.clone(),
+        exporter: Some(exporter),
+    });
+    let listeners = http::Listeners {
+        gateway: Some(listeners.gateway),
+        gateway_unix: listeners.gateway_socket,
+        admin: Some(listeners.admin),
+    };
+    tasks.spawn("http", move |mut stop| async move { http::run(listeners, service, stop.told()).await });
+}
+
+/// The OpenAPI document as JSON.
+pub(super) fn openapi() -> String {
+    http::document()
+}
+
+/// A price list, public or in our own stored form, as the stored form; the number of models, and
+/// sentences about what was left out.
+pub(super) fn read_tariff(content: &[u8], units_per_usd: i64) -> Result<ImportedTariff, String> {
+    let mut notes = Vec::new();
+    #[derive(serde::Deserialize)]
+    struct Stored {
+        #[serde(rename = "format")]
+        _format: u32,
+    }
+    let doc = if serde_json::from_slice::<Stored>(content).is_ok() {
+        serde_json::from_slice::<TariffDoc>(content).map_err(|error| error.to_string())?
+    } else {
+        let (doc, report) = Tariff::import_public_list(content, units_per_usd)?;
+        notes.push(format!(
+            "{} models are free, {} entries have no price by token or call",
+            report.free, report.unpriced
+        ));
+        notes.extend(report.refused.iter().map(|(name, why)| format!("`{name}` {why}")));
+        doc
+    };
+    if doc.units_per_usd != units_per_usd {
+        return Err(format!("it counts {} units to a dollar, this deployment {units_per_usd}", doc.units_per_usd));
+    }
+    Tariff::from_doc(0, &doc)?;
+    let stored = serde_json::to_vec(&doc).map_err(|error| error.to_string())?;
+    Ok(ImportedTariff { stored, models: doc.models.len(), notes })
+}
+
+pub(super) struct ImportedTariff {
+    pub stored: Vec<u8>,
+    pub models: usize,
+    pub notes: Vec<String>,
+}
+
+/// The built-in list in its stored form.
+pub(super) fn builtin_tariff(units_per_usd: i64) -> Result<Vec<u8>, String> {
+    Tariff::builtin_doc(units_per_usd).and_then(|doc| serde_json::to_vec(&doc).map_err(|error| error.to_string()))
+}

@@ -1,0 +1,89 @@
+//! The program as its user meets it: what it prints, and how it exits.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use quotad::embedded::lock::DataLock;
+
+fn quotad(data: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quotad"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("QUOTAD_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).env("QUOTAD_DATA", data).envs(env.iter().copied()).output().unwrap()
+}
+
+fn said(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Any free port, so that a test that fails cannot get into the way of a running server.
+const FREE: [&str; 4] = ["--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+
+fn serve(more: &[&'static str]) -> Vec<&'static str> {
+    [&["serve"], FREE.as_slice(), more].concat()
+}
+
+#[test]
+fn version_and_usage() {
+    let data = tempfile::tempdir().unwrap();
+    let (code, out, _) = said(&quotad(data.path(), &["version"], &[]));
+    assert_eq!((code, out.as_str()), (Some(0), concat!("quotad ", env!("CARGO_PKG_VERSION"), "\n")));
+    let (code, out, _) = said(&quotad(data.path(), &["--help"], &[]));
+    assert!(code == Some(0) && out.contains("Exit codes: 0 done; 2 wrong usage"), "{out}");
+    let (code, _, err) = said(&quotad(data.path(), &["serv"], &[]));
+    assert!(code == Some(2) && err.contains("serve"), "{err}");
+}
+
+#[test]
+fn check_config_shows_values_sources_and_no_secrets() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("q.toml");
+    std::fs::write(&file, "shards = 8\ntimezone = 'Europe/Berlin'\n").unwrap();
+    let arguments = ["check-config", "--config", file.to_str().unwrap(), "--admin-token", "s3cret"];
+    let (code, out, err) = said(&quotad(data.path(), &arguments, &[("QUOTAD_TIMEZONE", "Asia/Tokyo")]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let line = |key: &str| out.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {out}"));
+    assert!(line("shards = 8").ends_with(&format!("# file {}", file.display())));
+    assert!(line("timezone = \"Asia/Tokyo\"").ends_with("# environment QUOTAD_TIMEZONE"));
+    assert!(line("admin_token = \"[redacted]\"").ends_with("# flag --admin-token"));
+    assert!(!out.contains("s3cret"));
+}
+
+#[test]
+fn a_wrong_configuration_is_2_before_anything_is_touched() {
+    let data = tempfile::tempdir().unwrap();
+    let untouched = data.path().join("none");
+    for (env, sentence) in [
+        (("QUOTAD_SHARDS", "many"), "quotad: `shards` must be a whole number"),
+        (("QUOTAD_SHARD", "4"), "unknown setting `QUOTAD_SHARD`; did you mean `QUOTAD_SHARDS`?"),
+        (("QUOTAD_CONFIG", "/nowhere/q.toml"), "the configuration file /nowhere/q.toml cannot be read"),
+    ] {
+        let (code, _, err) = said(&quotad(&untouched, &serve(&[]), &[env]));
+        assert!(code == Some(2) && err.contains(sentence), "{code:?} {err}");
+    }
+    let open = ["serve", "--gateway-listen", "0.0.0.0:0", "--admin-listen", "127.0.0.1:0"];
+    let (code, _, err) = said(&quotad(&untouched, &open, &[]));
+    assert!(code == Some(2) && err.contains("`gateway_token` is not set"), "{code:?} {err}");
+    assert!(!untouched.exists());
+}
+
+#[test]
+fn a_missing_redis_server_is_3_and_names_the_install_command() {
+    let data = tempfile::tempdir().unwrap();
+    let env = [("QUOTAD_REDIS_SERVER", "/nowhere/redis-server")];
+    let (code, _, err) = said(&quotad(data.path(), &serve(&[]), &env));
+    assert!(code == Some(3) && err.contains("apt-get install redis-server"), "{code:?} {err}");
+}
+
+#[test]
+fn a_data_directory_in_use_is_4() {
+    let data = tempfile::tempdir().unwrap();
+    let _lock = DataLock::take(data.path()).unwrap();
+    let (code, _, err) = said(&quotad(data.path(), &serve(&[]), &[]));
+    let sentence = format!("quotad (process {}) already runs on the data directory", std::process::id());
+    assert!(code == Some(4) && err.contains(&sentence), "{code:?} {err}");
+}
