@@ -1,0 +1,17 @@
+//! What a gateway sees, topic by topic. Every test starts its own sidecar.
+
+mod abuse;
+mod access;
+mod batch;
+mod concurrency;
+mod exchange;
+mod input;
+mod lifecycle;
+mod money;
+mod outage;
+mod policy;
+mod pricing;
+mod regressions;
+mod restart;
+mod startup;
+mod windows;
