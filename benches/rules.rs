@@ -32,6 +32,7 @@ fn policy() -> Policy {
         credit_limit: 0,
         zone: Zone::parse("Europe/Berlin").unwrap(),
         trust: Trust::Off,
+        on_unavailable: None,
         limits: vec![limit(Period::Day), limit(Period::Week), limit(Period::Month)],
         keys: HashMap::from([(KeyId::new("k1").unwrap(), KeyPolicy::default())]),
         name: None,

@@ -16,6 +16,7 @@
 //! | 2 | [`sql`] | the only room that knows SQL |
 //! | 2 | [`writeback`] | stream → batches → SQL, attach |
 //! | 2 | [`embedded`] | the private redis-server of the default mode |
+//! | 2 | [`spool`] | what is answered without Redis, kept on disk until Redis knows it |
 //! | 3 | [`http`] | the wire: gateway and admin listeners |
 //! | top | [`app`] | the composition root: the only file that knows all rooms |
 //!
@@ -27,9 +28,11 @@ pub mod cli;
 pub mod config;
 pub mod embedded;
 pub mod engine;
+pub mod faults;
 pub mod http;
 pub mod metrics;
 pub mod quota;
 pub mod redis;
+pub mod spool;
 pub mod sql;
 pub mod writeback;

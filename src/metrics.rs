@@ -15,8 +15,8 @@ use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use table::{
-    BUCKETS_SECONDS, CODES, CUTS, EXPIRIES, Kind, LISTENERS, Label, METRICS, Metric, REDIS_ERRORS, RELOADS, SCRIPTS,
-    VERBS,
+    BUCKETS_SECONDS, CODES, CUTS, EXPIRIES, Kind, LISTENERS, Label, METRICS, Metric, RECOVERIES, REDIS_ERRORS, RELOADS,
+    REPAIRS, REPLAYS, SCRIPTS, VERBS,
 };
 
 /// Renders what was recorded.
@@ -115,6 +115,7 @@ static REDIS_FAILED: Family<Counter, { REDIS_ERRORS.len() }> =
     Family::new(|kind| metrics::counter!("quotad_redis_errors_total", "kind" => REDIS_ERRORS[kind]));
 static LAG_ENTRIES: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_writeback_lag_entries"));
 static LAG_SECONDS: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_writeback_lag_seconds"));
+static LAG_ALARM: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_writeback_lag_alarm"));
 static BATCHES: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_writeback_batches_total"));
 static ROWS: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_writeback_rows_total"));
 static DUPLICATES: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_writeback_duplicates_total"));
@@ -123,10 +124,23 @@ static STOPPED: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_write
 static UNCOMPENSATED: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_writeback_uncompensated_total"));
 static REFUSED: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_attach_refused_shards"));
 static REBUILT: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_attach_rebuilt_shards_total"));
+static RECOVERED: Family<Counter, { RECOVERIES.len() }> =
+    Family::new(|cause| metrics::counter!("quotad_recoveries_total", "cause" => RECOVERIES[cause]));
+static RECOVERY_LOST: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_recovery_lost_entries_total"));
 static EXPIRED: Family<Counter, { EXPIRIES.len() }> =
     Family::new(|action| metrics::counter!("quotad_holds_expired_total", "action" => EXPIRIES[action]));
+static REPAIRED: Family<Counter, { REPAIRS.len() }> =
+    Family::new(|what| metrics::counter!("quotad_repairs_total", "what" => REPAIRS[what]));
+static UNLOADED: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_accounts_unloaded_total"));
 static RELOADED: Family<Counter, { RELOADS.len() }> =
     Family::new(|reason| metrics::counter!("quotad_policy_reloads_total", "reason" => RELOADS[reason]));
+
+static DEGRADED: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_degraded"));
+static DEGRADED_GRANTS: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_degraded_grants_total"));
+static SPOOLED: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_spooled_total"));
+static SPOOL_ENTRIES: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_spool_entries"));
+static SPOOL_REPLAYED: Family<Counter, { REPLAYS.len() }> =
+    Family::new(|result| metrics::counter!("quotad_spool_replayed_total", "result" => REPLAYS[result]));
 
 /// One request or batch operation of [`VERBS`], answered with one of [`CODES`].
 pub fn answered(verb: &'static str, code: &'static str) {
@@ -194,8 +208,9 @@ pub fn redis_failed(kind: &'static str) {
     REDIS_FAILED.with(place(REDIS_ERRORS, kind), |counter| counter.increment(1));
 }
 
-/// How far SQL is behind the streams.
-pub fn writeback_lag(entries: u64, oldest: Duration) {
+/// How far SQL is behind the streams, and whether that is an alarm.
+pub fn writeback_lag(entries: u64, oldest: Duration, alarm: bool) {
+    LAG_ALARM.with(0, |gauge| gauge.set(f64::from(u8::from(alarm))));
     LAG_ENTRIES.with(0, |gauge| gauge.set(entries as f64));
     LAG_SECONDS.with(0, |gauge| gauge.set(oldest.as_secs_f64()));
 }
@@ -228,14 +243,60 @@ pub fn shards_attached(refused: usize, rebuilt: usize) {
     REBUILT.with(0, |counter| counter.increment(rebuilt as u64));
 }
 
+/// A shard was recovered, for one of [`RECOVERIES`].
+pub fn recovered(cause: &'static str) {
+    RECOVERED.with(place(RECOVERIES, cause), |counter| counter.increment(1));
+}
+
+/// Entries that were seen in Redis, and are neither there nor in SQL any more.
+pub fn recovery_lost(entries: u64) {
+    RECOVERY_LOST.with(0, |counter| counter.increment(entries));
+}
+
 /// A hold ended at its deadline with one of [`EXPIRIES`].
 pub fn hold_expired(action: &'static str) {
     EXPIRED.with(place(EXPIRIES, action), |counter| counter.increment(1));
 }
 
+/// A reconcile put one of [`REPAIRS`] right.
+pub fn repaired(what: &'static str) {
+    REPAIRED.with(place(REPAIRS, what), |counter| counter.increment(1));
+}
+
+/// Idle accounts left Redis.
+pub fn unloaded(accounts: u64) {
+    UNLOADED.with(0, |counter| counter.increment(accounts));
+}
+
 /// A policy was read from SQL for one of [`RELOADS`].
 pub fn policy_reloaded(reason: &'static str) {
     RELOADED.with(place(RELOADS, reason), |counter| counter.increment(1));
+}
+
+/// Whether accounts are answered without Redis.
+pub fn degraded(is: bool) {
+    DEGRADED.with(0, |gauge| gauge.set(if is { 1.0 } else { 0.0 }));
+}
+
+/// A reserve was granted without Redis.
+pub fn degraded_grant() {
+    DEGRADED_GRANTS.with(0, |counter| counter.increment(1));
+}
+
+/// An operation went to the spool, in which there are so many now.
+pub fn spooled(entries: usize) {
+    SPOOLED.with(0, |counter| counter.increment(1));
+    spool_entries(entries);
+}
+
+/// So many operations wait in the spool.
+pub fn spool_entries(entries: usize) {
+    SPOOL_ENTRIES.with(0, |gauge| gauge.set(entries as f64));
+}
+
+/// An operation was brought from the spool to Redis, with one of [`REPLAYS`].
+pub fn spool_replayed(result: &'static str) {
+    SPOOL_REPLAYED.with(place(REPLAYS, result), |counter| counter.increment(1));
 }
 
 #[cfg(test)]

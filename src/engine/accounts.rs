@@ -22,8 +22,9 @@ impl Engine {
     /// Creates or merges; `true` when created. The initial balance is spendable when this answers.
     pub async fn put_account(&self, account: &AccountId, patch: &AccountPatch) -> Answer<(Arc<Policy>, bool)> {
         let put = async {
+            let era = self.counters.era();
             let (policy, created) = self.policies.put_account(account, patch).await?;
-            let policy = self.in_force(policy).await?;
+            let policy = self.in_force(policy, era).await?;
             // Asked again when a repeated creation finds the account there: the first one may have
             // ended between the database and Redis.
             if created || patch.initial_balance.is_some() {
@@ -96,10 +97,10 @@ impl Engine {
     }
 
     /// A policy that the database took on is in force once this answers: here, and by its version
-    /// in Redis everywhere.
-    pub(crate) async fn in_force(&self, policy: Policy) -> Step<Arc<Policy>> {
+    /// in Redis everywhere. `era` is the counters', read before the database was asked.
+    pub(crate) async fn in_force(&self, policy: Policy, era: u64) -> Step<Arc<Policy>> {
         let version = policy.version;
-        let rules = self.cache.put(policy);
+        let rules = self.cache.put(policy, era);
         self.raise_version(&rules.policy.account, version).await?;
         Ok(rules.policy.clone())
     }

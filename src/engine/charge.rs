@@ -12,9 +12,10 @@ use super::{
     pricing::{Quote, denied_by, model_missing, model_not_priced},
     reserve::{self, known, too_much},
     settle::{Price, Settle, Settled},
-    step::{Done, Step, verdict},
+    step::{Done, Step},
 };
 use crate::quota::{
+    policy::Admission,
     reservation::{Flags, State},
     tariff::Tariff,
     verdict::Refusal,
@@ -34,10 +35,15 @@ pub struct Charge {
 
 impl Engine {
     pub async fn charge(&self, ask: &Charge) -> Answer<Settled> {
-        verdict(self.try_charge(ask).await)
+        self.or_locally(self.try_charge(ask, None), || Box::pin(self.charge_locally(ask))).await
     }
 
-    async fn try_charge(&self, ask: &Charge) -> Step<Done<Settled>> {
+    /// `fixed` is the price when it was charged before (a replay of the spool): then no rule, balance or
+    /// limit refuses it any more.
+    pub(crate) async fn try_charge(&self, ask: &Charge, fixed: Option<Quote>) -> Step<Done<Settled>> {
+        if !ask.force && fixed.is_none() {
+            self.backlog.check()?;
+        }
         let mut turns = self.turns();
         let invalid = ask.invalid(self.settings.max_amount);
         let settle = &ask.settle;
@@ -47,9 +53,13 @@ impl Engine {
             let mut question = who.ask(settle.platform.as_ref(), settle.model.as_ref(), turns.now);
             question.client_ip = ask.client_ip;
             let ready = who.rules.admit(&question, &tariff);
-            let quote = self.quote_charge(ask, &who, &ready, &tariff).await?;
+            let quote = match fixed {
+                Some(quote) => Some(quote),
+                None => self.quote_charge(ask, &who, &ready, &tariff).await?,
+            };
             let amended = match (quote, &settle.model) {
                 (None, Some(model)) => Some(denied_by(&ready, model_not_priced(model))),
+                (_, _) if fixed.is_some() => Some(Admission { refusal: None, ..ready.admission.clone() }),
                 (_, _) => None,
             };
             let quote = quote.unwrap_or_default();
@@ -63,7 +73,7 @@ impl Engine {
                 key: who.key.as_ref(),
                 amount: quote.amount,
                 tokens: quote.tokens,
-                force: ask.force,
+                force: ask.force || fixed.is_some(),
                 unreserved: false,
                 clamped: false,
                 fingerprint: content.fingerprint,
@@ -78,7 +88,13 @@ impl Engine {
     }
 
     /// What to charge; `None`: the usage or estimate cannot be priced.
-    async fn quote_charge(&self, ask: &Charge, who: &Who, ready: &Ready, tariff: &Tariff) -> Step<Option<Quote>> {
+    pub(crate) async fn quote_charge(
+        &self,
+        ask: &Charge,
+        who: &Who,
+        ready: &Ready,
+        tariff: &Tariff,
+    ) -> Step<Option<Quote>> {
         let settle = &ask.settle;
         let quote = match (&settle.price, ask.estimate) {
             (Price::Unsaid, Some(estimate)) => {
@@ -132,7 +148,7 @@ fn charged(who: &Who, call: &ChargeCall<'_>, content: &Content<8>, reply: &Reply
 }
 
 impl Charge {
-    fn invalid(&self, max_amount: i64) -> Option<Refusal> {
+    pub(crate) fn invalid(&self, max_amount: i64) -> Option<Refusal> {
         match (self.settle.price, self.estimate) {
             (Price::Units(units), _) | (Price::Unsaid, Some(reserve::Ask::Units(units))) => {
                 too_much("amount", units, max_amount)

@@ -9,7 +9,7 @@ use super::{
     policies::Who,
     ports::{ExtendCall, Reply, Status, Unavailable},
     reserve::{bad_ttl, known, too_much},
-    step::{Done, Step, verdict},
+    step::{Done, Step},
 };
 use crate::quota::{
     clock::Millis,
@@ -36,16 +36,18 @@ pub struct Extended {
     pub id: ReservationId,
     pub held: i64,
     pub expires_at: Millis,
-    pub balance: i64,
-    pub available: i64,
+    /// This and `available`: `None` when it was decided without Redis.
+    pub balance: Option<i64>,
+    pub available: Option<i64>,
 }
 
 impl Engine {
     pub async fn extend(&self, ask: &Extend) -> Answer<Extended> {
-        verdict(self.try_extend(ask).await)
+        self.or_locally(self.try_extend(ask), || Box::pin(self.extend_locally(ask))).await
     }
 
     async fn try_extend(&self, ask: &Extend) -> Step<Done<Extended>> {
+        self.backlog.check()?;
         let mut turns = self.turns();
         let invalid = ask.invalid(self.settings.max_amount);
         loop {
@@ -88,8 +90,8 @@ fn extended(
                 id: call.id.clone(),
                 held: record.held,
                 expires_at: record.expires,
-                balance: head.balance,
-                available: who.available(head),
+                balance: Some(head.balance),
+                available: Some(who.available(head)),
             },
             replayed: reply.status == Status::Replayed,
         }),
@@ -148,7 +150,7 @@ fn group_of(policy: &Policy, record: &Record, refs: &WindowRefs) -> Option<Group
 }
 
 impl Extend {
-    fn invalid(&self, max_amount: i64) -> Option<Refusal> {
+    pub(crate) fn invalid(&self, max_amount: i64) -> Option<Refusal> {
         let nothing = || {
             let nothing = self.amount.is_none() && self.ttl_ms.is_none();
             nothing.then(|| Refusal::invalid("amount", "or `ttl_ms` is needed"))

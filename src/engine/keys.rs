@@ -45,19 +45,21 @@ impl Engine {
             patch.secret_sha256 = Some(Sha256::digest(text.as_bytes()).into());
             secret = Some(text);
         }
+        let era = self.counters.era();
         let put = self.policies.put_key(account, key, &patch).await?;
         let (policy, created) = put.ok_or_else(|| no_account(account))?;
-        let policy = self.in_force(policy).await?;
+        let policy = self.in_force(policy, era).await?;
         Ok(Done::now(KeyPut { policy, created, secret }))
     }
 
     pub async fn delete_key(&self, account: &AccountId, key: &KeyId) -> Answer<()> {
         let delete = async {
+            let era = self.counters.era();
             let Some(policy) = self.policies.delete_key(account, key).await? else {
                 self.reload(account).await?.ok_or_else(|| no_account(account))?;
                 return Err(Refusal::new(Code::KeyNotFound, format!("there is no key `{key}`")).into());
             };
-            self.in_force(policy).await?;
+            self.in_force(policy, era).await?;
             Ok(Done::now(()))
         };
         verdict(delete.await)

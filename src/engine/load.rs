@@ -3,24 +3,89 @@
 //! The nonce (write-back, "Cold account") makes sure that only numbers read after it can be
 //! installed, and only where nothing has been installed since.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
 
 use super::{
     Engine,
-    ports::{AdjustCall, Status, Unavailable},
+    policies::{Cache, Rules},
+    ports::{AdjustCall, Counters, Drain, Load, PolicyStore, Status, Unavailable},
 };
-use crate::quota::{entry::Kind, fingerprint::Fingerprint, id::AccountId};
+use crate::{
+    metrics,
+    quota::{entry::Kind, fingerprint::Fingerprint, id::AccountId},
+};
 
 /// How long to leave another sidecar's load alone before looking again.
 const ELSEWHERE_PAUSE: Duration = Duration::from_millis(5);
 /// Attempts at posting an initial balance, whose script may time out once it is the account's first.
 const INITIAL_ATTEMPTS: u32 = 3;
 
+#[async_trait]
+impl Load for Engine {
+    async fn load(&self, account: &AccountId) -> Result<(), Unavailable> {
+        Engine::load(self, account).await
+    }
+}
+
+/// What a load or a read of policies needs, in its own hands: it goes on when its caller has gone.
+#[derive(Clone)]
+pub(crate) struct Loader {
+    pub(crate) counters: Arc<dyn Counters>,
+    pub(crate) policies: Arc<dyn PolicyStore>,
+    pub(crate) drain: Arc<dyn Drain>,
+    pub(crate) cache: Arc<Cache>,
+}
+
 impl Engine {
     /// Sees to it that the account is loaded, if it exists; the caller looks again. One load per
     /// account and process at a time.
     pub(crate) async fn load(&self, account: &AccountId) -> Result<(), Unavailable> {
-        self.loads.run(account, || self.load_once(account)).await
+        let load = || {
+            let (loader, account) = (self.loader.clone(), account.clone());
+            async move { loader.load_once(&account).await }
+        };
+        self.loads.run(account, load).await
+    }
+
+    /// See [`Loader::post_initial`].
+    pub(crate) async fn post_initial(
+        &self,
+        account: &AccountId,
+        initial: Option<(crate::quota::id::OpId, i64)>,
+    ) -> Result<(), Unavailable> {
+        self.loader.post_initial(account, initial).await
+    }
+}
+
+impl Loader {
+    /// The account's rules, from memory if they are there.
+    pub(crate) async fn rules(&self, account: &AccountId) -> Result<Option<Arc<Rules>>, Unavailable> {
+        match self.cache.get(account, self.counters.era()) {
+            Some(rules) => Ok(Some(rules)),
+            None => self.reload(account).await,
+        }
+    }
+
+    /// The account's rules from the store.
+    pub(crate) async fn reload(&self, account: &AccountId) -> Result<Option<Arc<Rules>>, Unavailable> {
+        let read = || {
+            let (loader, account) = (self.clone(), account.clone());
+            async move { loader.read(&account).await }
+        };
+        self.cache.reads.run(account, read).await
+    }
+
+    async fn read(&self, account: &AccountId) -> Result<Option<Arc<Rules>>, Unavailable> {
+        // Before the store is asked: what is lost meanwhile belongs to the next era.
+        let era = self.counters.era();
+        metrics::policy_reloaded(if self.cache.get(account, 0).is_some() { "stale" } else { "miss" });
+        let Some(policy) = self.policies.policy(account).await? else {
+            self.cache.remove(account);
+            return Ok(None);
+        };
+        Ok(Some(self.cache.put(policy, era)))
     }
 
     async fn load_once(&self, account: &AccountId) -> Result<(), Unavailable> {

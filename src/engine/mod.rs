@@ -4,8 +4,9 @@
 //!
 //! Around the verbs: `policies` and `tariffs` (what is in memory), `decide` and `load` (what to do
 //! when a script cannot decide), `content` (what makes two calls the same), `pricing`, `limits` and
-//! `denial` (numbers in, refusals out), `sweep` (holds that nobody ended). Deliberately absent: any
-//! lock or queue around an account; Redis orders the calls.
+//! `denial` (numbers in, refusals out), `sweep` (holds that nobody ended), `unload` (accounts that
+//! nobody uses), `degraded` (what is answered without Redis). Deliberately absent: any lock or queue
+//! around an account; Redis orders the calls.
 
 pub mod accounts;
 pub mod adjust;
@@ -14,6 +15,7 @@ mod cache;
 pub mod charge;
 mod content;
 mod decide;
+mod degraded;
 mod denial;
 pub mod extend;
 mod flight;
@@ -35,18 +37,22 @@ mod sweep;
 mod tariffs;
 #[cfg(test)]
 mod tests;
+pub mod unload;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::quota::{
     clock::Clock,
     id::{AccountId, KeyId},
+    policy::OnUnavailable,
     tariff::Tariff,
     verdict::Verdict,
 };
+use degraded::Local;
 use flight::Flights;
+use load::Loader;
 use policies::Cache;
-use ports::{Counters, Drain, LedgerStore, PolicyStore, Unavailable};
+use ports::{Backlog, Counters, Drain, LedgerStore, PolicyStore, Spool, Unavailable};
 use tariffs::Tariffs;
 
 /// What a verb answers.
@@ -97,6 +103,14 @@ pub struct Settings {
     pub policy_cache_accounts: usize,
     /// Written to the log blob only when true.
     pub log_ip: bool,
+    /// A whole call of the gateway is answered by then, or a little later.
+    pub time_budget: Duration,
+    /// Of accounts that name none.
+    pub on_unavailable: OnUnavailable,
+    /// Units that one account may spend on this sidecar while Redis is away.
+    pub unavailable_allowance: i64,
+    /// Units that all accounts together may spend on this sidecar while Redis is away.
+    pub unavailable_total: i64,
 }
 
 /// The engine: shared by every listener, one per process.
@@ -107,10 +121,14 @@ pub struct Engine {
     pub(crate) drain: Arc<dyn Drain>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) settings: Settings,
-    pub(crate) cache: Cache,
+    pub(crate) cache: Arc<Cache>,
     pub(crate) tariffs: Tariffs,
+    loader: Loader,
     /// Cold loads under way.
     loads: Flights<()>,
+    pub(crate) backlog: Arc<Backlog>,
+    /// What is done without Redis.
+    pub(crate) local: Local,
 }
 
 impl Engine {
@@ -123,14 +141,35 @@ impl Engine {
         clock: Arc<Clock>,
         settings: Settings,
     ) -> Self {
-        let cache = Cache::new(settings.policy_cache_accounts);
+        let cache = Arc::new(Cache::new(settings.policy_cache_accounts));
+        let loader = Loader {
+            counters: counters.clone(),
+            policies: policies.clone(),
+            drain: drain.clone(),
+            cache: cache.clone(),
+        };
+        let local = Local::new(&settings);
         let (tariffs, loads) = (Tariffs::new(Tariff::builtin()), Flights::new());
-        Self { counters, policies, ledger, drain, clock, settings, cache, tariffs, loads }
+        let backlog = Arc::default();
+        Self { counters, policies, ledger, drain, clock, settings, cache, tariffs, loader, loads, backlog, local }
+    }
+
+    /// The same engine, which takes on no more while SQL is further behind than it may be.
+    #[must_use]
+    pub fn with_backlog(self, backlog: Arc<Backlog>) -> Self {
+        Self { backlog, ..self }
+    }
+
+    /// Where calls that are answered without Redis are kept; without one, none are.
+    #[must_use]
+    pub fn with_spool(mut self, spool: Arc<dyn Spool>) -> Self {
+        self.local.spool = Some(spool);
+        self
     }
 
     /// Account and key behind a payer, for callers that need the name (authz headers, metrics).
     pub async fn identify(&self, payer: &Payer) -> Answer<(AccountId, Option<KeyId>)> {
-        let who = self.who(payer, None).await;
-        step::verdict(who.map(|who| step::Done::now((who.account, who.key))))
+        let found = async { Ok(step::Done::now(self.who(payer, None).await.map(|who| (who.account, who.key))?)) };
+        self.in_time(found).await
     }
 }

@@ -6,7 +6,7 @@ use crate::quota::{
     clock::Millis,
     id::Model,
     limit::Limit,
-    policy::{AccountStatus, KeyStatus, Trust},
+    policy::{AccountStatus, KeyStatus, OnUnavailable, Trust},
     window::Zone,
 };
 
@@ -18,6 +18,8 @@ pub struct AccountPatch {
     pub credit_limit: Option<i64>,
     pub zone: Option<Zone>,
     pub trust: Option<Trust>,
+    /// `Some(None)`: the deployment's setting.
+    pub on_unavailable: Option<Option<OnUnavailable>>,
     pub limits: Option<Vec<Limit>>,
     /// `Some(None)` clears it.
     pub name: Option<Option<Box<str>>>,

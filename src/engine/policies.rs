@@ -4,6 +4,9 @@
 //! process changed it), and a secret is compared with the loaded policy at every use, so that a
 //! revoked key stops with the next script call. That an account or a secret does not exist is
 //! never remembered.
+//!
+//! `stale` can be trusted only as far as Redis can: a server that lost its last writes may have lost a
+//! version that was raised. So rules are kept for one era of the counters, and read again in the next.
 
 use std::{
     collections::HashMap,
@@ -20,15 +23,12 @@ use super::{
     ports::Unavailable,
     step::{Step, Stop},
 };
-use crate::{
-    metrics,
-    quota::{
-        clock::Millis,
-        id::{AccountId, KeyId, Model, Platform},
-        policy::{Admission, Ask, Policy},
-        tariff::{PriceTag, Tariff},
-        verdict::{Code, Refusal},
-    },
+use crate::quota::{
+    clock::Millis,
+    id::{AccountId, KeyId, Model, Platform},
+    policy::{Admission, Ask, Policy},
+    tariff::{PriceTag, Tariff},
+    verdict::{Code, Refusal},
 };
 
 /// Admissions kept per policy; when there are more they are all worked out anew.
@@ -37,6 +37,8 @@ const READY_MAX: usize = 256;
 /// A policy and what was worked out from it.
 pub(crate) struct Rules {
     pub(crate) policy: Arc<Policy>,
+    /// Of the counters, when the store was asked.
+    era: u64,
     /// By a hash of key, platform and model; a clash is told by comparing and costs a new entry.
     ready: RwLock<HashMap<u64, Arc<Ready>>>,
 }
@@ -56,8 +58,8 @@ pub(crate) struct Ready {
 }
 
 impl Rules {
-    pub(crate) fn new(policy: Policy) -> Self {
-        Self { policy: Arc::new(policy), ready: RwLock::default() }
+    pub(crate) fn new(policy: Policy, era: u64) -> Self {
+        Self { policy: Arc::new(policy), era, ready: RwLock::default() }
     }
 
     /// The admission of a call, remembered unless it depends on the caller's address.
@@ -127,7 +129,7 @@ fn hash(ask: &Ask<'_>) -> u64 {
 pub(crate) struct Cache {
     rules: Bounded<AccountId, Arc<Rules>>,
     secrets: Bounded<[u8; 32], (AccountId, KeyId)>,
-    reads: Flights<Option<Arc<Rules>>>,
+    pub(crate) reads: Flights<Option<Arc<Rules>>>,
 }
 
 impl Cache {
@@ -135,11 +137,17 @@ impl Cache {
         Self { rules: Bounded::new(most), secrets: Bounded::new(most), reads: Flights::new() }
     }
 
-    /// Takes over a policy, unless a newer one is there; the rules now in force. The same version
-    /// keeps what was worked out.
-    pub(crate) fn put(&self, policy: Policy) -> Arc<Rules> {
+    /// Takes over a policy that was read from the store in `era`, unless a newer one is there; the rules
+    /// now in force. The same version keeps what was worked out, in the same era.
+    pub(crate) fn put(&self, policy: Policy, era: u64) -> Arc<Rules> {
         let (account, version) = (policy.account.clone(), policy.version);
-        self.rules.put(&account, Arc::new(Rules::new(policy)), |there| there.policy.version >= version)
+        let keep = |there: &Arc<Rules>| there.era >= era && there.policy.version >= version;
+        self.rules.put(&account, Arc::new(Rules::new(policy, era)), keep)
+    }
+
+    /// The account's rules, if they are of this era.
+    pub(crate) fn get(&self, account: &AccountId, era: u64) -> Option<Arc<Rules>> {
+        self.rules.get(account).filter(|rules| rules.era >= era)
     }
 
     pub(crate) fn remove(&self, account: &AccountId) {
@@ -173,23 +181,12 @@ pub(crate) fn no_account(account: &AccountId) -> Stop {
 impl Engine {
     /// The account's rules, from memory if they are there.
     pub(crate) async fn rules(&self, account: &AccountId) -> Result<Option<Arc<Rules>>, Unavailable> {
-        match self.cache.rules.get(account) {
-            Some(rules) => Ok(Some(rules)),
-            None => self.reload(account).await,
-        }
+        self.loader.rules(account).await
     }
 
     /// The account's rules from the store.
     pub(crate) async fn reload(&self, account: &AccountId) -> Result<Option<Arc<Rules>>, Unavailable> {
-        let read = || async {
-            metrics::policy_reloaded(if self.cache.rules.get(account).is_some() { "stale" } else { "miss" });
-            let Some(policy) = self.policies.policy(account).await? else {
-                self.cache.remove(account);
-                return Ok(None);
-            };
-            Ok(Some(self.cache.put(policy)))
-        };
-        self.cache.reads.run(account, read).await
+        self.loader.reload(account).await
     }
 
     /// Finds the payer. `named` is the key that the call names: it must be the secret's own when

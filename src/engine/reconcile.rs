@@ -1,187 +1,229 @@
-//! Reconcile: compares Redis with SQL and reports every difference.
+//! Reconcile: an account's numbers in Redis and in SQL against the ledger, and its holds against what
+//! is counted as held. Page by page, while traffic goes on; with `repair` it mends what follows from
+//! the ledger or from the holds.
+//!
+//! Redis is read between two looks at the end of its stream. Once SQL has all up to the second one, the
+//! ledger knows every state that Redis can have been in at that moment: a number that is in none of them
+//! is wrong, whatever moves. Holds are in no ledger; they are compared when the account stood still.
+
+mod compare;
+mod held;
+mod mend;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Answer, Engine,
     policies::no_account,
+    ports::{Audit, Ledgered, Position},
     step::{Done, Step, verdict},
 };
 use crate::quota::{
-    counter::{AccountCounters, WindowCounter},
-    id::AccountId,
-    limit::{CounterCode, GroupField},
+    clock::Millis,
+    counter::AccountCounters,
+    id::{AccountId, ReservationId},
+    reservation::Record,
+    verdict::Refusal,
 };
+use held::Held;
 
 /// Accounts read from SQL at once.
 const PAGE: u32 = 200;
-/// Comparisons of an account whose numbers move while they are compared.
+/// Readings of an account whose numbers differ, or move while they are read.
 const ATTEMPTS: u32 = 5;
-/// Pause before another comparison, times its number.
+/// Readings in which a difference must be found: the second is for what nobody thought of.
+const CONFIRMATIONS: u32 = 2;
+/// Pause before another reading, times its number.
 const PAUSE: Duration = Duration::from_millis(20);
 /// More differences than these say no more than that something is very wrong: the run ends.
 const DIFFERENCES_MAX: usize = 10_000;
+
+/// What to look at.
+#[derive(Clone, Debug, Default)]
+pub struct Reconcile {
+    /// Absent: all accounts, in the order of their names.
+    pub account: Option<AccountId>,
+    /// Mend what can be worked out.
+    pub repair: bool,
+    /// Begin after this account.
+    pub cursor: Option<AccountId>,
+    /// So many accounts at most; absent: all of them.
+    pub limit: Option<u32>,
+}
+
+/// What kind of number differs, and so how it can be mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The ledger says what it must be.
+    Posted,
+    /// The live holds say what it must be.
+    Held,
+    /// A hold's place in the list of deadlines.
+    Deadline,
+}
 
 /// One number that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub account: AccountId,
-    /// `balance`, `used`, `requests`, `key:<id>:used`, `limit:<platform>:<model>:<metric>:<period>` …
+    /// `balance`, `used`, `requests`, `key:<id>:used`, `limit:<platform>:<model>:<metric>:<period>`, the
+    /// same with `:held`, `:start` (of a window, in seconds), `deadline:<id>` (in ms) …
     pub what: String,
-    pub redis: i64,
-    pub sql: i64,
+    /// Absent: Redis does not have it.
+    pub redis: Option<i64>,
+    /// Absent: SQL does not keep it.
+    pub sql: Option<i64>,
+    /// What the ledger or the holds add up to; absent: there should be none.
+    pub expected: Option<i64>,
+    pub part: Part,
+    pub redis_wrong: bool,
+    pub sql_wrong: bool,
+    /// Only when a repair was asked for.
+    pub repaired: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Reconciliation {
     /// Accounts compared.
     pub accounts: u64,
+    /// Of those, the ones whose holds moved all the time, so that nothing can be said of them.
+    pub moving: u64,
     pub differences: Vec<Difference>,
+    /// The cursor of the next page; absent on the last one.
+    pub next: Option<AccountId>,
+}
+
+/// An account read once.
+struct Reading {
+    /// Redis' counters are those of a moment between these two places.
+    from: Position,
+    to: Position,
+    redis: Option<Loaded>,
+    audit: Audit,
+}
+
+/// A loaded account in Redis.
+struct Loaded {
+    now: Millis,
+    counters: AccountCounters,
+    /// Nothing was written while holds and deadlines were read.
+    still: bool,
+    holds: Vec<(ReservationId, Record)>,
+    deadlines: Vec<(ReservationId, Millis)>,
+}
+
+impl Reading {
+    /// Whether it tells anything about numbers of this kind.
+    fn judges(&self, part: Part) -> bool {
+        let steady = self.from.generation == self.to.generation;
+        match part {
+            Part::Posted => steady,
+            Part::Held | Part::Deadline => steady && self.redis.as_ref().is_none_or(|loaded| loaded.still),
+        }
+    }
 }
 
 impl Engine {
-    /// One account, or all.
-    pub async fn reconcile(&self, account: Option<&AccountId>) -> Answer<Reconciliation> {
-        verdict(self.try_reconcile(account).await.map(Done::now))
+    /// One account, a page of them, or all.
+    pub async fn reconcile(&self, ask: &Reconcile) -> Answer<Reconciliation> {
+        verdict(self.try_reconcile(ask).await.map(Done::now))
     }
 
-    async fn try_reconcile(&self, account: Option<&AccountId>) -> Step<Reconciliation> {
+    async fn try_reconcile(&self, ask: &Reconcile) -> Step<Reconciliation> {
         let mut found = Reconciliation::default();
-        if let Some(account) = account {
+        if let Some(account) = &ask.account {
+            if ask.cursor.is_some() || ask.limit.is_some() {
+                return Err(Refusal::invalid("account", "one account is one page: leave out cursor and limit").into());
+            }
             self.reload(account).await?.ok_or_else(|| no_account(account))?;
-            found.accounts = 1;
-            found.differences = self.differences(account).await?;
+            self.reconcile_one(account, ask.repair, &mut found).await?;
             return Ok(found);
         }
-        let mut cursor: Option<AccountId> = None;
+        let mut cursor = ask.cursor.clone();
+        let mut left = ask.limit.map_or(u64::MAX, u64::from);
         loop {
-            let page = self.policies.list_accounts(cursor.as_ref(), PAGE).await?;
-            for policy in &page {
-                found.accounts += 1;
-                found.differences.extend(self.differences(&policy.account).await?);
+            // One more than wanted tells whether there is a next page.
+            let wanted = u32::try_from(left).unwrap_or(u32::MAX).min(PAGE);
+            let page = self.policies.list_accounts(cursor.as_ref(), wanted + 1).await?;
+            let more = page.len() > wanted as usize;
+            for policy in page.into_iter().take(wanted as usize) {
+                self.reconcile_one(&policy.account, ask.repair, &mut found).await?;
+                cursor = Some(policy.account);
+                left -= 1;
                 if found.differences.len() >= DIFFERENCES_MAX {
                     tracing::error!(accounts = found.accounts, "reconcile ended early: too many differences");
+                    found.next = cursor;
                     return Ok(found);
                 }
             }
-            match page.into_iter().next_back() {
-                Some(last) => cursor = Some(last.account),
-                None => return Ok(found),
+            if !more || left == 0 {
+                found.next = cursor.filter(|_| more);
+                return Ok(found);
             }
         }
     }
 
-    /// What differs in every one of several comparisons: traffic goes on meanwhile, and what it
-    /// moves between the readings is no difference.
-    async fn differences(&self, account: &AccountId) -> Step<Vec<Difference>> {
-        let mut lasting: Option<Vec<Difference>> = None;
+    async fn reconcile_one(&self, account: &AccountId, repair: bool, found: &mut Reconciliation) -> Step<()> {
+        let (mut differences, moving) = self.differences(account).await?;
+        found.accounts += 1;
+        found.moving += u64::from(moving);
+        if repair && !differences.is_empty() {
+            self.mend(account, &mut differences).await?;
+        }
+        found.differences.append(&mut differences);
+        Ok(())
+    }
+
+    /// What differs in more than one reading, and whether the account never stood still.
+    async fn differences(&self, account: &AccountId) -> Step<(Vec<Difference>, bool)> {
+        let mut known = Ledgered::default();
+        let mut suspects: BTreeMap<String, (u32, Difference)> = BTreeMap::new();
+        let mut moving = true;
         for attempt in 1..=ATTEMPTS {
-            let now = self.compare(account).await?;
-            let still = match lasting {
-                None => now,
-                Some(before) => {
-                    now.into_iter().filter(|one| before.iter().any(|other| other.what == one.what)).collect()
+            let Some(reading) = self.read(account, &mut known).await? else { break };
+            let mut now: BTreeMap<String, Difference> =
+                compare::all(account, &reading).into_iter().map(|one| (one.what.clone(), one)).collect();
+            suspects.retain(|what, (_, one)| now.contains_key(what) || !reading.judges(one.part));
+            for (what, (times, one)) in &mut suspects {
+                if let Some(again) = now.remove(what) {
+                    (*times, *one) = (*times + 1, again);
                 }
-            };
-            if still.is_empty() {
-                return Ok(still);
             }
-            lasting = Some(still);
+            suspects.extend(now.into_iter().map(|(what, one)| (what, (1, one))));
+            moving &= !reading.judges(Part::Held);
+            if !moving && suspects.values().all(|(times, _)| *times >= CONFIRMATIONS) {
+                break;
+            }
             tokio::time::sleep(PAUSE * attempt).await;
         }
-        Ok(lasting.unwrap_or_default())
+        let confirmed = suspects.into_values().filter(|(times, _)| *times >= CONFIRMATIONS);
+        Ok((confirmed.map(|(_, one)| one).collect(), moving))
     }
 
-    /// Compares SQL with Redis as it was before and after SQL was read: a number that agrees with
-    /// either is no difference. An account that Redis does not have agrees.
-    async fn compare(&self, account: &AccountId) -> Step<Vec<Difference>> {
-        let Some((_, before)) = self.counters.read_account(account).await? else { return Ok(Vec::new()) };
-        self.drain.drain(account).await?;
-        let posted = self.policies.posted(account).await?.unwrap_or_default().counters;
-        let Some((_, after)) = self.counters.read_account(account).await? else { return Ok(Vec::new()) };
-        let then = compare_counters(account, &before, &posted);
-        let mut now = compare_counters(account, &after, &posted);
-        now.retain(|one| then.iter().any(|other| other.what == one.what));
-        Ok(now)
+    /// `known` grows by what the ledger is found to hold, so that another reading has less to add up.
+    async fn read(&self, account: &AccountId, known: &mut Ledgered) -> Step<Option<Reading>> {
+        let from = self.drain.drain(account).await?;
+        let redis = self.read_redis(account).await?;
+        let to = self.drain.drain(account).await?;
+        let Some(audit) = self.ledger.audit(account, std::mem::take(known), from).await? else { return Ok(None) };
+        *known = audit.ledger.clone();
+        Ok(Some(Reading { from, to, redis, audit }))
     }
-}
 
-/// Every posted number; `held` is not one.
-fn compare_counters(account: &AccountId, redis: &AccountCounters, sql: &AccountCounters) -> Vec<Difference> {
-    let mut pairs: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    for (counters, of_redis) in [(redis, true), (sql, false)] {
-        let mut note = |what: String, value: i64| {
-            let pair = pairs.entry(what).or_default();
-            if of_redis { pair.0 = value } else { pair.1 = value }
-        };
-        note("balance".to_owned(), counters.head.balance);
-        note("used".to_owned(), counters.head.used);
-        note("requests".to_owned(), counters.head.requests);
-        for (key, counter) in &counters.keys {
-            note(format!("key:{key}:used"), counter.used);
-            note(format!("key:{key}:requests"), counter.requests);
+    async fn read_redis(&self, account: &AccountId) -> Step<Option<Loaded>> {
+        let Some((now, counters)) = self.counters.read_account(account).await? else { return Ok(None) };
+        let mut holds = self.counters.holds(account).await?;
+        let deadlines = self.counters.deadlines(account).await?;
+        let mut still = self.stands(account, &counters).await?;
+        if still && held::applied(&counters, &Held::of(&holds)) != counters {
+            holds.extend(self.counters.unlisted(account).await?);
+            still = self.stands(account, &counters).await?;
         }
+        Ok(Some(Loaded { now, counters, still, holds, deadlines }))
     }
-    for (what, used) in compare_windows(redis, sql) {
-        pairs.insert(what, used);
-    }
-    let differ = pairs.into_iter().filter(|(_, (redis, sql))| redis != sql);
-    differ.map(|(what, (redis, sql))| Difference { account: account.clone(), what, redis, sql }).collect()
-}
 
-/// Usage per window, of the newer of the two windows: a reserve begins a new one in Redis alone,
-/// with nothing used, and SQL follows with the settle.
-fn compare_windows(redis: &AccountCounters, sql: &AccountCounters) -> Vec<(String, (i64, i64))> {
-    let mut pairs: BTreeMap<(&GroupField, CounterCode), [Option<&WindowCounter>; 2]> = BTreeMap::new();
-    for (side, counters) in [redis, sql].into_iter().enumerate() {
-        for (field, windows) in &counters.groups {
-            for window in windows {
-                pairs.entry((field, window.code)).or_default()[side] = Some(window);
-            }
-        }
-    }
-    let used = |pair: [Option<&WindowCounter>; 2]| {
-        let newest = pair.iter().flatten().map(|window| window.start_s).max().unwrap_or(0);
-        pair.map(|window| window.filter(|window| window.start_s == newest).map_or(0, |window| window.used))
-    };
-    pairs.into_iter().map(|((field, code), pair)| (name(field, code), used(pair).into())).collect()
-}
-
-/// `limit:<platform>:<model>:<metric>:<period>`, behind `key:<id>:` for a key's.
-fn name(field: &GroupField, code: CounterCode) -> String {
-    let (Some((_, [platform, model, key])), Some((metric, period))) = (GroupField::parse(field.as_str()), code.split())
-    else {
-        return format!("limit:{}:{}", field.as_str(), code.0);
-    };
-    let key = if key.is_empty() { String::new() } else { format!("key:{key}:") };
-    let period = period.as_text().unwrap_or_else(|| "none".to_owned());
-    format!("{key}limit:{platform}:{model}:{}:{period}", metric.as_str())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::quota::{
-        counter::Head,
-        limit::{Metric, Period},
-    };
-
-    #[test]
-    fn windows_compare_by_the_newer_one() {
-        let account = AccountId::new("a").unwrap();
-        let field = GroupField::new("openai", "*", None);
-        let code = CounterCode::new(Metric::Cost, Period::Day);
-        let counters = |start_s, used, held| AccountCounters {
-            head: Head { held, ..Head::default() },
-            keys: Vec::new(),
-            groups: vec![(field.clone(), [WindowCounter { code, start_s, used, held }].into_iter().collect())],
-        };
-        let differ = |redis, sql| compare_counters(&account, &redis, &sql);
-        assert_eq!(differ(counters(100, 7, 5), counters(100, 7, 0)), []);
-        assert_eq!(differ(counters(200, 0, 5), counters(100, 7, 0)), []);
-        assert_eq!(differ(counters(0, 0, 5), AccountCounters::default()), []);
-        let what = "limit:openai:*:cost:day".to_owned();
-        let difference = Difference { account: account.clone(), what, redis: 3, sql: 0 };
-        assert_eq!(differ(counters(200, 3, 0), counters(100, 7, 0)), [difference]);
+    async fn stands(&self, account: &AccountId, counters: &AccountCounters) -> Step<bool> {
+        let again = self.counters.read_account(account).await?;
+        Ok(again.is_some_and(|(_, again)| again == *counters))
     }
 }

@@ -8,12 +8,11 @@ use super::{
     ports::{RefundCall, Reply, Status, Unavailable},
     reserve::{known, too_much},
     settle::log_blob,
-    step::{Done, Step, verdict},
+    step::{Done, Step},
 };
 use crate::quota::{
     entry::{Entry, Kind, LogFields},
     id::{AccountId, OpId, ReservationId},
-    reservation::State,
 };
 
 #[derive(Clone, Debug)]
@@ -37,7 +36,7 @@ pub struct Refunded {
 
 impl Engine {
     pub async fn refund(&self, ask: &Refund) -> Answer<Refunded> {
-        verdict(self.try_refund(ask).await)
+        self.in_time(self.try_refund(ask)).await
     }
 
     async fn try_refund(&self, ask: &Refund) -> Step<Done<Refunded>> {
@@ -80,13 +79,8 @@ impl Engine {
     /// Puts a reservation back into Redis, whose tombstone is gone; false when the ledger does not
     /// know it either.
     pub(crate) async fn put_back(&self, account: &AccountId, id: &ReservationId) -> Result<bool, Unavailable> {
-        let Some(mut record) = self.ledger.record(account, id).await? else { return Ok(false) };
-        // A hold charged in part that Redis lost: nothing is held any more. As expired, its final
-        // settle charges the difference and not the whole once more.
-        if record.state == State::Held {
-            record.state = State::Expired;
-        }
-        self.counters.restore_record(account, id, &record).await?;
+        let Some(record) = self.ledger.record(account, id).await? else { return Ok(false) };
+        self.counters.restore_record(account, id, &record.without_hold()).await?;
         Ok(true)
     }
 

@@ -4,7 +4,7 @@ use super::{
     Answer, Engine, Payer,
     denial::Asked,
     ports::Status,
-    step::{Done, Step, verdict},
+    step::{Done, Step},
 };
 use crate::quota::{
     id::{AccountId, ReservationId},
@@ -21,17 +21,19 @@ pub struct Release {
 pub struct Released {
     pub account: AccountId,
     pub id: ReservationId,
-    pub returned: i64,
-    pub balance: i64,
-    pub available: i64,
+    /// `None` when it was decided without Redis and the hold is not known.
+    pub returned: Option<i64>,
+    /// This and `available`: `None` when it was decided without Redis.
+    pub balance: Option<i64>,
+    pub available: Option<i64>,
 }
 
 impl Engine {
     pub async fn release(&self, ask: &Release) -> Answer<Released> {
-        verdict(self.try_release(ask).await)
+        self.or_locally(self.try_release(ask), || Box::pin(self.release_locally(ask))).await
     }
 
-    async fn try_release(&self, ask: &Release) -> Step<Done<Released>> {
+    pub(crate) async fn try_release(&self, ask: &Release) -> Step<Done<Released>> {
         let mut turns = self.turns();
         loop {
             let who = self.who(&ask.payer, None).await?;
@@ -48,10 +50,10 @@ impl Engine {
             // What an expiry gave back was not given back by this call or the one it repeats.
             let released = reply.record.filter(|record| record.state == State::Released);
             let answer = Released {
-                returned: released.map_or(0, |record| record.rest()),
+                returned: Some(released.map_or(0, |record| record.rest())),
                 id: ask.id.clone(),
-                balance: head.balance,
-                available: who.available(&head),
+                balance: Some(head.balance),
+                available: Some(who.available(&head)),
                 account: who.account,
             };
             return Ok(Done { answer, replayed });

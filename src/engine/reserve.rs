@@ -1,20 +1,21 @@
 //! Reserve: hold an amount before the call.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use super::{
     Answer, Engine, Payer,
     content::{self, Content},
     denial::{Asked, conflict},
     limits::{self, Requested},
-    policies::Who,
+    policies::{Ready, Who},
     ports::{Reply, ReserveCall, Status},
-    pricing::{denied_by, model_not_priced},
-    step::{Done, Step, Stop, verdict},
+    pricing::{Quote, denied_by, model_not_priced},
+    step::{Done, Step, Stop},
 };
 use crate::quota::{
     clock::Millis,
     id::{AccountId, KeyId, Model, Platform, ReservationId},
+    policy::Admission,
     verdict::{Code, LimitState, Refusal},
 };
 
@@ -27,7 +28,8 @@ pub enum Mode {
 }
 
 /// How much to hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ask {
     Units(i64),
     Estimate {
@@ -63,8 +65,9 @@ pub struct Reserved {
     pub held: i64,
     pub trusted: bool,
     pub expires_at: Millis,
-    pub balance: i64,
-    pub available: i64,
+    /// This and `available`: `None` when it was decided without Redis.
+    pub balance: Option<i64>,
+    pub available: Option<i64>,
     /// Every limit that applied, with live numbers (for `verbose` and the RateLimit fields).
     pub limits: Vec<LimitState>,
 }
@@ -74,46 +77,71 @@ pub const TTL_MS: std::ops::RangeInclusive<u32> = 1_000..=86_400_000;
 
 impl Engine {
     pub async fn reserve(&self, ask: &Reserve) -> Answer<Reserved> {
-        verdict(self.try_reserve(ask).await)
+        self.or_locally(self.try_reserve(ask), || Box::pin(self.reserve_locally(ask))).await
     }
 
     async fn try_reserve(&self, ask: &Reserve) -> Step<Done<Reserved>> {
+        self.backlog.check()?;
         let mut turns = self.turns();
         let invalid = ask.invalid(self.settings.max_amount);
         loop {
-            let who = known(self.who(&ask.payer, ask.key.as_ref()).await, invalid.as_ref())?;
-            let tariff = self.tariffs.current();
-            let mut question = who.ask(ask.platform.as_ref(), ask.model.as_ref(), turns.now);
-            question.client_ip = ask.client_ip;
-            let ready = who.rules.admit(&question, &tariff);
-            let quote = self.quote(ask.ask, ask.tokens, ask.model.as_ref(), &ready, &tariff)?;
-            let amended = match (quote, &ask.model) {
-                (None, Some(model)) => Some(denied_by(&ready, model_not_priced(model))),
-                (_, _) => None,
-            };
-            let quote = quote.unwrap_or_default();
-            let content = content::of_reserve(ask, who.key.as_ref());
+            let plan = self.plan_reserve(ask, turns.now, invalid.as_ref()).await?;
             let call = ReserveCall {
-                account: &who.account,
+                account: &plan.who.account,
                 id: &ask.id,
-                version: who.rules.policy.version,
-                admission: amended.as_ref().unwrap_or(&ready.admission),
-                key: who.key.as_ref(),
-                amount: quote.amount,
-                min_amount: ask.least(quote.amount),
-                tokens: quote.tokens,
-                prompt_cost: quote.prompt_cost,
+                version: plan.who.rules.policy.version,
+                admission: plan.admission(),
+                key: plan.who.key.as_ref(),
+                amount: plan.quote.amount,
+                min_amount: ask.least(plan.quote.amount),
+                tokens: plan.quote.tokens,
+                prompt_cost: plan.quote.prompt_cost,
                 ttl_ms: ask.ttl_ms.unwrap_or(self.settings.default_ttl_ms),
-                check_only: ask.mode == Mode::CheckOnly || (quote.free && !self.settings.hold_free_models),
+                check_only: plan.check_only,
                 charge_on_expiry: ask.charge_on_expiry,
-                fingerprint: content.fingerprint,
-                price_tag: &ready.price_tag,
+                fingerprint: plan.content.fingerprint,
+                price_tag: &plan.ready.price_tag,
             };
             let reply = self.counters.reserve(&call).await?;
-            if self.decided(&mut turns, &who.account, &reply).await? {
-                return reserved(&who, &call, &content, &reply);
+            if self.decided(&mut turns, &plan.who.account, &reply).await? {
+                return reserved(&plan.who, &call, &plan.content, &reply);
             }
         }
+    }
+
+    /// All that can be said of a reserve without its counters.
+    pub(crate) async fn plan_reserve(&self, ask: &Reserve, now: Millis, invalid: Option<&Refusal>) -> Step<Plan> {
+        let who = known(self.who(&ask.payer, ask.key.as_ref()).await, invalid)?;
+        let tariff = self.tariffs.current();
+        let mut question = who.ask(ask.platform.as_ref(), ask.model.as_ref(), now);
+        question.client_ip = ask.client_ip;
+        let ready = who.rules.admit(&question, &tariff);
+        let quote = self.quote(ask.ask, ask.tokens, ask.model.as_ref(), &ready, &tariff)?;
+        let amended = match (quote, &ask.model) {
+            (None, Some(model)) => Some(denied_by(&ready, model_not_priced(model))),
+            (_, _) => None,
+        };
+        let quote = quote.unwrap_or_default();
+        let check_only = ask.mode == Mode::CheckOnly || (quote.free && !self.settings.hold_free_models);
+        let content = content::of_reserve(ask, who.key.as_ref());
+        Ok(Plan { who, ready, amended, quote, check_only, content })
+    }
+}
+
+/// A reserve before its counters are asked.
+pub(crate) struct Plan {
+    pub(crate) who: Who,
+    ready: Arc<Ready>,
+    /// The admission with a denial of the engine's own.
+    amended: Option<Admission>,
+    pub(crate) quote: Quote,
+    pub(crate) check_only: bool,
+    pub(crate) content: Content<10>,
+}
+
+impl Plan {
+    pub(crate) fn admission(&self) -> &Admission {
+        self.amended.as_ref().unwrap_or(&self.ready.admission)
     }
 }
 
@@ -147,8 +175,8 @@ fn reserved(who: &Who, call: &ReserveCall<'_>, content: &Content<10>, reply: &Re
         held: record.map_or(0, |record| record.held),
         trusted: false,
         expires_at: record.map_or(reply.now, |record| record.expires),
-        balance: head.balance,
-        available: who.available(&head),
+        balance: Some(head.balance),
+        available: Some(who.available(&head)),
         limits: limits::states(groups, &reply.windows, &who.rules.policy.zone, reply.now),
     };
     Ok(Done { answer, replayed })
@@ -156,7 +184,7 @@ fn reserved(who: &Who, call: &ReserveCall<'_>, content: &Content<10>, reply: &Re
 
 impl Reserve {
     /// What is wrong with the call whoever makes it.
-    fn invalid(&self, max_amount: i64) -> Option<Refusal> {
+    pub(crate) fn invalid(&self, max_amount: i64) -> Option<Refusal> {
         let units = if let Ask::Units(units) = self.ask { units } else { 0 };
         too_much("amount", units, max_amount).or_else(|| bad_ttl(self.ttl_ms)).or_else(|| {
             match (self.mode, self.min_amount, self.ask) {
@@ -172,7 +200,7 @@ impl Reserve {
     }
 
     /// The least to hold; something, where nobody says how much.
-    fn least(&self, amount: i64) -> i64 {
+    pub(crate) fn least(&self, amount: i64) -> i64 {
         match self.mode {
             Mode::Strict | Mode::CheckOnly => amount,
             Mode::BestEffort => self.min_amount.unwrap_or(1).min(amount),

@@ -1,5 +1,7 @@
 //! Settle: charge what the call cost.
 
+use tokio::time::timeout;
+
 use super::{
     Answer, Engine, Payer,
     content::{self, Content},
@@ -8,7 +10,7 @@ use super::{
     ports::{ChargeCall, Cost, Reply, SettleCall, Status, Unavailable},
     pricing::{Bill, model_missing, model_not_priced},
     reserve::known,
-    step::{Done, Step, verdict},
+    step::{Done, Step},
 };
 use crate::quota::{
     clock::Millis,
@@ -19,7 +21,8 @@ use crate::quota::{
     verdict::Refusal,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Ok,
     ClientAbort,
@@ -28,7 +31,8 @@ pub enum Outcome {
 }
 
 /// What the caller knows of the cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Price {
     Units(i64),
     /// Priced by the tariff of the settle's model.
@@ -58,8 +62,9 @@ pub struct Settle {
 pub struct Settled {
     pub account: AccountId,
     pub id: ReservationId,
-    pub charged: i64,
-    pub returned: i64,
+    /// This and `returned`: `None` when it was decided without Redis and is not known.
+    pub charged: Option<i64>,
+    pub returned: Option<i64>,
     pub overdraft: i64,
     pub late: bool,
     pub unreserved: bool,
@@ -67,18 +72,19 @@ pub struct Settled {
     pub clamped: bool,
     /// False after `final: false`: the reservation lives on.
     pub last: bool,
-    pub balance: i64,
-    pub available: i64,
+    /// This and `available`: `None` when it was decided without Redis.
+    pub balance: Option<i64>,
+    pub available: Option<i64>,
 }
 
 impl Engine {
     pub async fn settle(&self, ask: &Settle) -> Answer<Settled> {
-        verdict(self.try_settle(ask).await)
+        self.or_locally(self.try_settle(ask, None), || Box::pin(self.settle_locally(ask))).await
     }
 
     /// Never refused for what the rules say: the work is done. Without a reservation it is charged
-    /// at once, as unreserved.
-    async fn try_settle(&self, ask: &Settle) -> Step<Done<Settled>> {
+    /// at once, as unreserved. `fixed` is the bill when it was made before (a replay of the spool).
+    pub(crate) async fn try_settle(&self, ask: &Settle, fixed: Option<&Bill>) -> Step<Done<Settled>> {
         let mut turns = self.turns();
         let invalid = ask.invalid();
         // The reservation's own prices, once known; whether there is a reservation; and whether the
@@ -86,7 +92,10 @@ impl Engine {
         let (mut tag, mut reserved, mut looked) = (None, true, false);
         loop {
             let who = known(self.who(&ask.payer, ask.key.as_ref()).await, invalid.as_ref())?;
-            let bill = self.bill_of(ask, &who, &mut tag).await?;
+            let bill = match fixed {
+                Some(bill) => bill.clone(),
+                None => self.bill_of(ask, &who, &mut tag).await?,
+            };
             let content = content::of_settle(ask, who.key.as_ref());
             let log = self.log_of(ask, &who);
             let reply = if reserved {
@@ -137,7 +146,9 @@ impl Engine {
     /// Whether the ledger knew the reservation, which is then back in Redis. Tombstones there are for
     /// minutes; an entry that is not posted yet is younger than its tombstone.
     async fn remembered(&self, account: &AccountId, id: &ReservationId) -> Result<bool, Unavailable> {
-        match self.put_back(account, id).await {
+        // Half of the budget is left for the charge itself.
+        let looked = timeout(self.settings.time_budget / 2, self.put_back(account, id)).await;
+        match looked.unwrap_or_else(|_| Err(Unavailable::Store("it did not answer in time".into()))) {
             // The work is done and has to be charged: should it be for the second time, then
             // write-back meets the ledger's unique key and gives it back.
             Err(Unavailable::Store(reason)) => {
@@ -175,6 +186,7 @@ impl Engine {
     ) -> Result<Reply, Unavailable> {
         let question = who.ask(ask.platform.as_ref(), ask.model.as_ref(), now);
         let ready = who.rules.admit(&question, &self.tariffs.current());
+        let (granted, tokens) = self.local.bill_of(&who.account, &ask.id, bill.cost);
         let call = ChargeCall {
             account: &who.account,
             id: &ask.id,
@@ -184,10 +196,10 @@ impl Engine {
             key: who.key.as_ref(),
             amount: match bill.cost {
                 Cost::Units(units) => units,
-                // Nothing was estimated, nothing was held.
-                Cost::Prompt | Cost::Held | Cost::Nothing => 0,
+                // Nothing was estimated, nothing was held; unless it was granted here, without Redis.
+                Cost::Prompt | Cost::Held | Cost::Nothing => granted.unwrap_or(0),
             },
-            tokens: bill.tokens.unwrap_or(0),
+            tokens: bill.tokens.or(tokens).unwrap_or(0),
             force: true,
             unreserved: true,
             clamped: bill.clamped,
@@ -224,7 +236,7 @@ pub(crate) fn log_blob(log: &LogFields) -> Vec<u8> {
 }
 
 impl Settle {
-    fn invalid(&self) -> Option<Refusal> {
+    pub(crate) fn invalid(&self) -> Option<Refusal> {
         match self.price {
             Price::Unsaid if !self.last => {
                 Some(Refusal::invalid("amount", "is needed where `final` is false: what was used so far"))
@@ -258,15 +270,15 @@ impl Settled {
         Ok(Self {
             account: who.account.clone(),
             id: id.clone(),
-            charged: record.charged,
-            returned: if last { record.rest() } else { 0 },
+            charged: Some(record.charged),
+            returned: Some(if last { record.rest() } else { 0 }),
             overdraft: record.overdraft,
             late: record.flags.has(Flags::LATE),
             unreserved: record.flags.has(Flags::UNRESERVED),
             clamped: record.flags.has(Flags::CLAMPED),
             last,
-            balance: head.balance,
-            available: who.available(head),
+            balance: Some(head.balance),
+            available: Some(who.available(head)),
         })
     }
 }

@@ -76,14 +76,29 @@ pub const SCRIPTS: &[&str] = &[
     "read_record",
     "set_meta",
     "lease",
+    "undo",
+    "mend",
+    "unload",
+    "heads",
+    "redo",
+    "restore",
+    "wipe",
     "command",
     "stream",
 ];
 pub const REDIS_ERRORS: &[&str] = &["timeout", "overloaded", "connection", "recovering", "corrupt"];
 /// What an expiry did with the hold.
 pub const EXPIRIES: &[&str] = &["released", "charged"];
+/// What a shard was recovered from: `first` is a shard's first opening, and no recovery.
+pub const RECOVERIES: &[&str] = &["first", "restarted", "behind", "missing", "diverged"];
 /// Why a policy was read: it was not in memory, or what is there may be old.
 pub const RELOADS: &[&str] = &["miss", "stale"];
+/// What became of an operation that was brought from the spool to Redis.
+pub const REPLAYS: &[&str] = &["done", "replayed", "refused"];
+
+/// What a repair put right: sums in SQL, posted counters, what is held, the place of a hold in the
+/// list of deadlines.
+pub const REPAIRS: &[&str] = &["sql", "counters", "held", "deadline"];
 
 const VERB: Label = ("verb", VERBS);
 const NONE: Unit = Unit::Count;
@@ -130,6 +145,7 @@ pub const METRICS: &[Metric] = &[
     row("quotad_redis_errors_total", Kind::Counter, NONE, &[("kind", REDIS_ERRORS)], "Calls that Redis did not decide"),
     row("quotad_writeback_lag_entries", Kind::Gauge, NONE, &[], "Entries in the streams that SQL does not have yet"),
     row("quotad_writeback_lag_seconds", Kind::Gauge, Unit::Seconds, &[], "Age of the oldest of them"),
+    row("quotad_writeback_lag_alarm", Kind::Gauge, NONE, &[], "1 while the oldest of them is older than ten seconds"),
     row("quotad_writeback_batches_total", Kind::Counter, NONE, &[], "Batches posted to SQL"),
     row("quotad_writeback_rows_total", Kind::Counter, NONE, &[], "Ledger rows posted to SQL"),
     row(
@@ -137,7 +153,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Counter,
         NONE,
         &[],
-        "Entries whose operation SQL had before; their money is not applied twice",
+        "Entries whose operation SQL had before: done twice in Redis, and taken back by one entry",
     ),
     row(
         "quotad_writeback_errors_total",
@@ -163,11 +179,44 @@ pub const METRICS: &[Metric] = &[
     row("quotad_attach_refused_shards", Kind::Gauge, NONE, &[], "Shards not served because their histories differ"),
     row("quotad_attach_rebuilt_shards_total", Kind::Counter, NONE, &[], "Shards rebuilt from SQL"),
     row(
+        "quotad_recoveries_total",
+        Kind::Counter,
+        NONE,
+        &[("cause", RECOVERIES)],
+        "Shards that went on in a new generation after Redis was another one",
+    ),
+    row(
+        "quotad_recovery_lost_entries_total",
+        Kind::Counter,
+        NONE,
+        &[],
+        "Entries that were seen in Redis, and that neither it nor SQL had after a recovery",
+    ),
+    row(
         "quotad_holds_expired_total",
         Kind::Counter,
         NONE,
         &[("action", EXPIRIES)],
         "Holds that nobody settled in time",
+    ),
+    row("quotad_repairs_total", Kind::Counter, NONE, &[("what", REPAIRS)], "Numbers that a reconcile put right"),
+    row("quotad_accounts_unloaded_total", Kind::Counter, NONE, &[], "Idle accounts that left Redis"),
+    row(
+        "quotad_degraded",
+        Kind::Gauge,
+        NONE,
+        &[],
+        "1 while accounts are answered without Redis, and until it has calmed down",
+    ),
+    row("quotad_degraded_grants_total", Kind::Counter, NONE, &[], "Reserves granted without Redis"),
+    row("quotad_spooled_total", Kind::Counter, NONE, &[], "Settles, charges and releases answered without Redis"),
+    row("quotad_spool_entries", Kind::Gauge, NONE, &[], "Of those, the ones that Redis does not know yet"),
+    row(
+        "quotad_spool_replayed_total",
+        Kind::Counter,
+        NONE,
+        &[("result", REPLAYS)],
+        "Of those, the ones brought to Redis; `refused` are kept in the spool's file of that name",
     ),
     row("quotad_policy_reloads_total", Kind::Counter, NONE, &[("reason", RELOADS)], "Policies read from SQL"),
 ];

@@ -34,6 +34,7 @@ fn policy(limits: Vec<Arc<Limit>>, key: KeyPolicy) -> Policy {
         credit_limit: 7,
         zone: Zone::utc(),
         trust: Trust::Default,
+        on_unavailable: None,
         limits,
         keys: HashMap::from([(key_id(), key)]),
         name: None,

@@ -122,6 +122,18 @@ impl WindowCounter {
     }
 }
 
+impl AccountCounters {
+    /// Fields and values of the account's hash.
+    #[must_use]
+    pub fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut fields = vec![(b"h".to_vec(), self.head.pack())];
+        fields.extend(self.keys.iter().map(|(key, of)| (format!("k\u{1f}{key}").into_bytes(), of.pack())));
+        let windows = self.groups.iter();
+        fields.extend(windows.map(|(field, of)| (field.as_str().as_bytes().to_vec(), WindowCounter::pack_all(of))));
+        fields
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

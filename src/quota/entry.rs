@@ -3,7 +3,7 @@
 
 use super::{
     clock::Millis,
-    id::{AccountId, OpId},
+    id::{AccountId, OpId, ReservationId},
     limit::{CounterCode, GroupField},
     packed::{Corrupt, Packer, Unpacker},
     reservation::Record,
@@ -144,6 +144,21 @@ pub struct LogFields {
 }
 
 impl Entry {
+    /// The reservation that the record is of; for a refund the log names it.
+    #[must_use]
+    pub fn reservation(&self) -> Option<ReservationId> {
+        self.record.as_ref()?;
+        match self.kind {
+            Kind::Settle | Kind::Partial | Kind::Charge | Kind::Expire => ReservationId::new(self.op_id.as_str()).ok(),
+            Kind::Refund => {
+                let log: LogFields = serde_json::from_slice(&self.log).ok()?;
+                ReservationId::new(log.of?).ok()
+            }
+            // The record of what an undone duplicate charged is there for its key alone.
+            Kind::Credit | Kind::Debit | Kind::Reset | Kind::Initial | Kind::Close => None,
+        }
+    }
+
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut packer = Packer::with_capacity(256);

@@ -13,6 +13,7 @@ pub mod limit;
 pub mod packed;
 pub mod policy;
 pub mod reservation;
+pub mod tally;
 pub mod tariff;
 pub mod usage;
 pub mod verdict;

@@ -39,6 +39,32 @@ pub enum Trust {
     Above(i64),
 }
 
+/// What becomes of an account's calls while Redis cannot decide them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnavailable {
+    /// They are refused: 503.
+    #[default]
+    Deny,
+    /// They are granted within a bounded allowance, and charged later.
+    Allow,
+}
+
+impl OnUnavailable {
+    /// The word, the same in settings, SQL and on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnUnavailable::Deny => "deny",
+            OnUnavailable::Allow => "allow",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [OnUnavailable::Deny, OnUnavailable::Allow].into_iter().find(|word| word.as_str() == text)
+    }
+}
+
 /// An API key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeyPolicy {
@@ -67,6 +93,8 @@ pub struct Policy {
     pub credit_limit: i64,
     pub zone: Zone,
     pub trust: Trust,
+    /// `None`: the deployment's setting.
+    pub on_unavailable: Option<OnUnavailable>,
     pub limits: Vec<Arc<Limit>>,
     pub keys: HashMap<KeyId, KeyPolicy>,
     pub name: Option<Box<str>>,

@@ -96,6 +96,18 @@ impl Record {
         (self.held - self.charged).max(0)
     }
 
+    /// What is left of a live hold that Redis has lost: expired, and nothing but its partial settles charged,
+    /// so that a final settle charges the difference, and counts tokens and request, which no expiry did.
+    /// Any other record as it is.
+    #[must_use]
+    pub fn without_hold(mut self) -> Self {
+        if self.state == State::Held {
+            self.state = State::Expired;
+            self.flags.0 &= !Flags::CHARGE_ON_EXPIRY;
+        }
+        self
+    }
+
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut packer = Packer::with_capacity(128);

@@ -12,7 +12,7 @@ pub const TOKENS_MAX: i64 = 1_000_000_000;
 
 /// Tokens of one call by kind. The kinds do not overlap: `input` is what is left of the prompt
 /// after cached, cache-written, audio and image tokens are taken out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Usage {
     pub input: i64,
     pub cache_read: i64,

@@ -1,4 +1,4 @@
-//! Accounts, keys, balance sheet, reconcile and sweep.
+//! Accounts, keys, balance sheet and sweep.
 
 use std::sync::Arc;
 
@@ -152,30 +152,6 @@ async fn reservations_are_looked_up_in_redis_then_in_the_ledger() {
     assert_eq!(done(look_up().await.unwrap()).0.record.state, State::Held);
     fake.set(|world| world.policies.clear());
     done(look_up().await.unwrap());
-}
-
-#[tokio::test]
-async fn reconcile_reports_what_stays_different() {
-    let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
-    assert_eq!(done(engine.reconcile(None).await.unwrap()).0.accounts, 1, "not loaded, hence equal");
-    fake.set(|world| {
-        let mut posted = used_yesterday(800);
-        posted.head.held = 0;
-        world.counters = Some(used_yesterday(800));
-        world.posted = Some(Posted { counters: posted, initial: None });
-    });
-    let same = done(engine.reconcile(Some(&account())).await.unwrap()).0;
-    assert_eq!((same.accounts, same.differences.len()), (1, 0));
-    fake.set(|world| {
-        let counters = world.counters.as_mut().unwrap();
-        counters.head.balance = 499;
-        counters.keys[0].1.used = 8;
-    });
-    let found = done(engine.reconcile(None).await.unwrap()).0;
-    let what: Vec<_> = found.differences.iter().map(|one| (one.what.as_str(), one.redis, one.sql)).collect();
-    assert_eq!(what, [("balance", 499, 500), ("key:k:used", 8, 7)]);
-    let nobody = AccountId::new("b").unwrap();
-    assert_eq!(refused(engine.reconcile(Some(&nobody)).await.unwrap()).code, Code::AccountNotFound);
 }
 
 #[tokio::test]

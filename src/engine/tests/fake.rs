@@ -14,7 +14,7 @@ use super::{SETTINGS, account};
 use crate::{
     engine::{
         Engine, Settings,
-        ports::{Cost, OpRecord, Posted, Reply, Status, Unavailable},
+        ports::{Cost, OpRecord, Position, Posted, Reply, Status, Unavailable},
     },
     quota::{
         clock::{Clock, Millis, local_now},
@@ -24,6 +24,7 @@ use crate::{
         id::{AccountId, KeyId, ReservationId},
         policy::{Group, Policy},
         reservation::{Flags, Record, State},
+        tally::Tally,
         verdict::Code,
     },
 };
@@ -67,8 +68,23 @@ pub struct World {
     pub ledger_down: bool,
     pub restored: Option<Record>,
     pub operation: Option<Entry>,
+    /// Every script answers so.
+    pub outage: Option<Unavailable>,
+    /// The database takes questions and never answers, until this is false again.
+    pub store_hangs: bool,
     pub due: Vec<(AccountId, ReservationId)>,
+    /// What the ledger adds up to, when that is not what is posted.
+    pub tally: Option<Tally>,
+    pub tail: Vec<(Position, Entry)>,
+    /// What the next drains answer.
+    pub tops: Vec<Position>,
+    pub holds: Vec<(ReservationId, Record)>,
+    pub unlisted: Vec<(ReservationId, Record)>,
+    pub deadlines: Vec<(ReservationId, Millis)>,
+    /// Pages of loaded accounts, of shard 1.
+    pub loaded: Vec<Vec<(AccountId, Millis)>>,
     pub tariffs: Vec<Vec<u8>>,
+    pub era: u64,
 }
 
 pub struct Fake {
@@ -118,11 +134,21 @@ impl Fake {
         self.set(|state| state.seen.push(Seen { verb, id: id.to_owned(), ..Seen::default() }));
     }
 
+    /// Ends when the database answers.
+    async fn store(&self) {
+        while self.state.lock().unwrap().store_hangs {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
     /// Yields, so that concurrent calls really overlap.
     async fn answer(&self, seen: Seen) -> Result<Reply, Unavailable> {
         tokio::task::yield_now().await;
         let mut state = self.state.lock().unwrap();
         state.seen.push(seen.clone());
+        if let Some(unavailable) = &state.outage {
+            return Err(unavailable.clone());
+        }
         Ok((self.script)(&state, &seen))
     }
 }

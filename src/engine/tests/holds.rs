@@ -1,6 +1,6 @@
 //! Reserve, extend and release: what is asked of the counters, and what denials say.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 use smallvec::smallvec;
@@ -8,15 +8,17 @@ use smallvec::smallvec;
 use super::{
     account, done,
     fake::{Fake, record, reply, with_record},
-    key, policy, refused, reservation, reserve, with_key,
+    key, policy, refused, reservation, reserve, settle, with_key,
 };
 use crate::{
     engine::{
         Payer,
+        charge::Charge,
         extend::Extend,
-        ports::{Reply, Status},
+        ports::{Backlog, Reply, Status, Unavailable},
         release::Release,
         reserve::{Ask, Mode, Reserve},
+        settle::Price,
     },
     quota::{
         clock::Millis,
@@ -40,9 +42,28 @@ async fn a_grant_shows_the_hold_and_what_is_left() {
         Fake::new(move |_, _| Reply { head: Some(head), ..with_record(Status::Done, record(State::Held)) });
     fake.set(|world| world.policies.get_mut(&account()).unwrap().credit_limit = 50);
     let (answer, replayed) = done(engine.reserve(&reserve(Ask::Default)).await.unwrap());
-    assert_eq!((answer.held, answer.balance, answer.available, answer.trusted), (120, 1_000, 930, false));
+    assert_eq!((answer.held, answer.balance, answer.available, answer.trusted), (120, Some(1_000), Some(930), false));
     assert_eq!((answer.expires_at, replayed), (Millis(2), false));
     assert_eq!(fake.seen("reserve")[0].amount, 1_000, "the setting default_hold");
+}
+
+#[tokio::test]
+async fn while_sql_is_too_far_behind_nothing_new_is_taken_on_and_what_was_is_finished() {
+    let (fake, engine) = Fake::new(|_, _| with_record(Status::Done, record(State::Held)));
+    let backlog = Arc::new(Backlog::new(Some(Duration::from_secs(5))));
+    let engine = Arc::into_inner(engine).unwrap().with_backlog(backlog.clone());
+    let extend = Extend { payer: Payer::Account(account()), id: reservation("r-1"), amount: None, ttl_ms: Some(1_000) };
+    let charge =
+        |force| Charge { settle: settle(Price::Units(10)), estimate: None, tokens: None, client_ip: None, force };
+    backlog.set(Duration::from_secs(6));
+    assert!(matches!(engine.reserve(&reserve(Ask::Default)).await, Err(Unavailable::Behind)));
+    assert!(matches!(engine.extend(&extend).await, Err(Unavailable::Behind)));
+    assert!(matches!(engine.charge(&charge(false)).await, Err(Unavailable::Behind)));
+    assert_eq!(fake.seen("reserve").len(), 0, "Redis is not asked");
+    done(engine.charge(&charge(true)).await.unwrap());
+    done(engine.settle(&settle(Price::Units(10))).await.unwrap());
+    backlog.set(Duration::ZERO);
+    done(engine.reserve(&reserve(Ask::Default)).await.unwrap());
 }
 
 #[tokio::test]
@@ -266,7 +287,7 @@ async fn a_release_says_what_it_gave_back() {
         match expected {
             Ok((returned, replayed)) => {
                 let (answer, was_replayed) = done(verdict);
-                assert_eq!((answer.returned, was_replayed), (returned, replayed));
+                assert_eq!((answer.returned, was_replayed), (Some(returned), replayed));
             }
             Err(code) => assert_eq!(refused(verdict).code, code),
         }

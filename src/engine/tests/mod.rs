@@ -2,16 +2,20 @@
 //! What the scripts themselves decide is tested with the real ones.
 
 mod admin;
+mod degraded;
 mod fake;
 mod holds;
 mod money;
 mod operations;
+mod reconcile;
 mod turns;
+mod unload;
 
 use std::net::IpAddr;
 
 use super::{
     AbortCharge, AbortPolicy, Engine, Payer, Settings,
+    reconcile::Reconcile,
     reserve::{Ask, Mode, Reserve},
     settle::{Price, Settle},
 };
@@ -37,6 +41,10 @@ const SETTINGS: Settings = Settings {
     trust_threshold: None,
     policy_cache_accounts: 100,
     log_ip: false,
+    time_budget: std::time::Duration::from_secs(5),
+    on_unavailable: crate::quota::policy::OnUnavailable::Deny,
+    unavailable_allowance: 1_000,
+    unavailable_total: 2_000,
 };
 
 fn account() -> AccountId {
@@ -64,6 +72,7 @@ fn policy(version: u32) -> Policy {
         credit_limit: 0,
         zone: Zone::utc(),
         trust: Trust::Default,
+        on_unavailable: None,
         limits: Vec::new(),
         keys: std::collections::HashMap::new(),
         name: None,
@@ -133,7 +142,7 @@ fn verbs_are_send() {
     is_send(|engine| engine.settle(leak(settle(Price::Unsaid))));
     is_send(|engine| engine.delete_account(leak(account())));
     is_send(|engine| engine.balance(leak(Payer::Account(account()))));
-    is_send(|engine| engine.reconcile(None));
+    is_send(|engine| engine.reconcile(leak(Reconcile::default())));
     is_send(Engine::sweep_once);
     is_send(Engine::refresh_tariff);
 }

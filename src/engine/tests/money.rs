@@ -81,7 +81,7 @@ async fn a_settle_is_priced_again_by_the_reservations_prices() {
     done(engine.tariff_import(&prices(3), "test").await.unwrap());
     done(engine.tariff_import(&prices(5), "test").await.unwrap());
     let (answer, _) = done(engine.settle(&settle(usage(100))).await.unwrap());
-    assert_eq!(answer.charged, 300);
+    assert_eq!(answer.charged, Some(300));
     let seen = fake.seen("settle");
     let costs: Vec<_> = seen.iter().map(|seen| seen.cost.unwrap()).collect();
     assert_eq!(costs, [Cost::Units(500), Cost::Units(300)]);
@@ -128,7 +128,7 @@ async fn a_settle_without_reservation_is_charged_whatever_the_rules_say() {
     fake.set(|world| world.policies.get_mut(&account()).unwrap().status = AccountStatus::Disabled);
     let ask = Settle { key: Some(key("gone")), ..settle(Price::Units(70)) };
     let (answer, _) = done(engine.settle(&ask).await.unwrap());
-    assert_eq!((answer.charged, answer.unreserved, answer.returned, answer.last), (70, true, 0, true));
+    assert_eq!((answer.charged, answer.unreserved, answer.returned, answer.last), (Some(70), true, Some(0), true));
     let charge = &fake.seen("charge")[0];
     assert!(charge.force && charge.unreserved);
     assert_eq!((charge.amount, charge.key.clone()), (70, Some(key("gone"))));
@@ -208,7 +208,7 @@ async fn a_settle_that_redis_forgot_is_answered_from_the_ledger() {
     let fingerprint = fake.seen("charge")[0].fingerprint;
     fake.set(|world| world.ledger_record = Some(Record { fingerprint, ..settled(70) }));
     let (answer, replayed) = done(engine.settle(&ask).await.unwrap());
-    assert_eq!((answer.charged, replayed), (70, true));
+    assert_eq!((answer.charged, replayed), (Some(70), true));
     let forget = |ledger: Record| fake.set(|world| (world.restored, world.ledger_record) = (None, Some(ledger)));
     forget(Record { fingerprint, ..settled(70) });
     let refusal = refused(engine.settle(&settle(Price::Units(71))).await.unwrap());
@@ -242,7 +242,7 @@ async fn a_charge_asks_once_and_tells_conflicts_apart() {
             _ => with_record(Status::Conflict, record(State::Held)),
         }
     });
-    assert_eq!(done(engine.charge(&charge(Price::Units(70))).await.unwrap()).0.charged, 70);
+    assert_eq!(done(engine.charge(&charge(Price::Units(70))).await.unwrap()).0.charged, Some(70));
     let seen = &fake.seen("charge")[0];
     assert_eq!((seen.tokens, seen.force, seen.unreserved), (Some(9), true, false));
     assert_eq!(refused(engine.charge(&charge(Price::Units(80))).await.unwrap()).field, Some("amount"));

@@ -16,7 +16,7 @@ use crate::{
         clock::{Millis, local_now},
         entry::Kind,
         limit::{Limit, Metric, Period},
-        policy::{AccountStatus, KeyPolicy},
+        policy::{AccountStatus, KeyPolicy, KeyStatus},
         reservation::State,
         verdict::Code,
     },
@@ -49,6 +49,40 @@ async fn a_stale_policy_is_read_again_and_the_call_decided_anew() {
     assert_eq!(versions, [1, 1, 2]);
     assert_eq!(fake2.seen("policy").len(), 2, "once cold, once stale");
     assert_eq!(fake.seen("policy").len(), 1);
+}
+
+/// Redis lost the raised version with its last writes, so no script answers `stale`.
+#[tokio::test]
+async fn rules_are_read_again_when_another_server_may_have_lost_their_version() {
+    let (fake, engine) = Fake::new(|_, seen| match seen.refusal {
+        None => granted(),
+        Some(_) => reply(Status::Denied),
+    });
+    let ask = Reserve { key: Some(super::key("k")), ..reserve(Ask::Units(1)) };
+    let enabled = super::with_key(policy(1), "k", KeyPolicy::default());
+    let disabled = super::with_key(policy(2), "k", KeyPolicy { status: KeyStatus::Disabled, ..KeyPolicy::default() });
+    fake.set(|world| drop(world.policies.insert(account(), enabled)));
+    super::done(engine.reserve(&ask).await.unwrap());
+    fake.set(|world| drop(world.policies.insert(account(), disabled)));
+    super::done(engine.reserve(&ask).await.unwrap());
+    assert_eq!(fake.seen("policy").len(), 1, "what is in memory holds for the era");
+    fake.set(|world| world.era += 1);
+    assert_eq!(refused(engine.reserve(&ask).await.unwrap()).code, Code::KeyDisabled);
+    assert_eq!(refused(engine.reserve(&ask).await.unwrap()).code, Code::KeyDisabled);
+    assert_eq!(fake.seen("policy").len(), 2, "once per era");
+}
+
+/// The store answers with what it had before another server came: that is not taken for the new era's.
+#[tokio::test]
+async fn rules_read_across_a_change_of_servers_are_read_once_more() {
+    let (fake, engine) = Fake::new(|_, _| granted());
+    let rules = engine.cache.put(policy(1), 0);
+    assert_eq!(rules.policy.version, 1);
+    fake.set(|world| world.era = 1);
+    engine.cache.put(policy(2), 0);
+    super::done(engine.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    assert_eq!(fake.seen("policy").len(), 1);
+    assert_eq!(fake.seen("reserve")[0].version, 1, "the store's, though it is older than what was in memory");
 }
 
 #[tokio::test]
@@ -154,7 +188,7 @@ async fn admissions_that_depend_on_the_address_are_not_remembered() {
     let mut rules = policy(1);
     let networks = vec!["10.0.0.0/24".parse().unwrap()];
     rules.keys.insert(super::key("k"), KeyPolicy { networks, ..KeyPolicy::default() });
-    engine.cache.put(rules);
+    engine.cache.put(rules, 0);
     let from =
         |ip: [u8; 4]| Reserve { key: Some(super::key("k")), client_ip: Some(ip.into()), ..reserve(Ask::Units(1)) };
     super::done(engine.reserve(&from([10, 0, 0, 1])).await.unwrap());

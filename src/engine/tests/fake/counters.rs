@@ -1,16 +1,18 @@
 //! The fake as counters.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 
-use super::{Fake, Seen};
+use super::{Fake, Seen, reply};
 use crate::{
     engine::ports::{
-        AdjustCall, ChargeCall, Counters, ExtendCall, RefundCall, Reply, ReserveCall, ResetCall, SettleCall,
-        Unavailable,
+        AdjustCall, ChargeCall, Counters, ExtendCall, MendCall, Position, RefundCall, Reply, ReserveCall, ResetCall,
+        SettleCall, Status, Unavailable, UndoCall,
     },
     quota::{
         clock::{Millis, local_now},
-        counter::AccountCounters,
+        counter::{AccountCounters, Head, KeyCounter, WindowCounter},
         id::{AccountId, ReservationId},
         reservation::Record,
     },
@@ -122,6 +124,9 @@ impl Counters for Fake {
 
     async fn read_record(&self, _: &AccountId, id: &ReservationId) -> Result<Option<Record>, Unavailable> {
         self.note("read_record", id.as_str());
+        if let Some(unavailable) = &self.state.lock().unwrap().outage {
+            return Err(unavailable.clone());
+        }
         Ok(self.state.lock().unwrap().record.clone())
     }
 
@@ -156,5 +161,55 @@ impl Counters for Fake {
         self.note("restore", id.as_str());
         self.set(|state| state.restored = Some(record.clone()));
         Ok(())
+    }
+
+    async fn undo(&self, _: &UndoCall<'_>) -> Result<Reply, Unavailable> {
+        unimplemented!("no test of the engine asks for it")
+    }
+
+    /// Sets the head, and nothing else; a change in between is `Idle`.
+    async fn mend(&self, call: &MendCall<'_>) -> Result<Reply, Unavailable> {
+        let mut state = self.state.lock().unwrap();
+        state.seen.push(Seen { verb: "mend", id: call.account.to_string(), ..Seen::default() });
+        let counters = state.counters.as_mut().unwrap();
+        let stands: HashMap<_, _> = counters.fields().into_iter().collect();
+        if call.fields.iter().any(|(field, seen, _)| stands.get(field).cloned().unwrap_or_default() != *seen) {
+            return Ok(reply(Status::Idle));
+        }
+        for (field, _, value) in call.fields {
+            match field.as_slice() {
+                b"h" => counters.head = Head::unpack(value).unwrap(),
+                b"k\x1fk" => counters.keys[0].1 = KeyCounter::unpack(value).unwrap(),
+                _ => counters.groups[0].1 = WindowCounter::unpack_all(value).unwrap(),
+            }
+        }
+        Ok(reply(Status::Done))
+    }
+
+    async fn unload(&self, account: &AccountId, posted: Position, at: Millis) -> Result<Reply, Unavailable> {
+        let (id, amount, tokens) = (account.to_string(), posted.seq as i64, Some(at.0));
+        self.answer(Seen { verb: "unload", id, amount, tokens, ..Seen::default() }).await
+    }
+
+    async fn loaded(&self, shard: u16, cursor: u64) -> Result<(u64, Vec<(AccountId, Millis)>), Unavailable> {
+        let state = self.state.lock().unwrap();
+        let page = state.loaded.get(cursor as usize).filter(|_| shard == 1).cloned().unwrap_or_default();
+        let next = if shard == 1 && cursor as usize + 1 < state.loaded.len() { cursor + 1 } else { 0 };
+        Ok((next, page))
+    }
+
+    async fn holds(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
+        Ok(self.state.lock().unwrap().holds.clone())
+    }
+
+    async fn deadlines(&self, _: &AccountId) -> Result<Vec<(ReservationId, Millis)>, Unavailable> {
+        Ok(self.state.lock().unwrap().deadlines.clone())
+    }
+
+    async fn unlisted(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
+        Ok(self.state.lock().unwrap().unlisted.clone())
+    }
+    fn era(&self) -> u64 {
+        self.state.lock().unwrap().era
     }
 }

@@ -4,12 +4,16 @@ use async_trait::async_trait;
 
 use super::Fake;
 use crate::{
-    engine::ports::{AccountPatch, Drain, KeyPatch, LedgerStore, PolicyStore, Posted, StoreError, Unavailable},
+    engine::ports::{
+        AccountPatch, Audit, Drain, KeyPatch, LedgerStore, Ledgered, PolicyStore, Position, Posted, StoreError,
+        Unavailable,
+    },
     quota::{
         entry::{Entry, Kind},
         id::{AccountId, KeyId, OpId, ReservationId},
         policy::Policy,
         reservation::Record,
+        tally::Tally,
     },
 };
 
@@ -17,6 +21,7 @@ use crate::{
 impl PolicyStore for Fake {
     async fn policy(&self, account: &AccountId) -> Result<Option<Policy>, StoreError> {
         self.note("policy", account.as_str());
+        self.store().await;
         tokio::task::yield_now().await;
         Ok(self.state.lock().unwrap().policies.get(account).cloned())
     }
@@ -78,6 +83,7 @@ impl PolicyStore for Fake {
 
     async fn posted(&self, account: &AccountId) -> Result<Option<Posted>, StoreError> {
         self.note("posted", account.as_str());
+        self.store().await;
         Ok(self.state.lock().unwrap().posted.clone())
     }
 
@@ -108,12 +114,35 @@ impl LedgerStore for Fake {
         let state = self.state.lock().unwrap();
         if state.ledger_down { Err(StoreError::Unavailable("gone".into())) } else { Ok(state.ledger_record.clone()) }
     }
+
+    /// The ledger adds up to `tally`, or else to what is posted; `tail` follows it.
+    async fn audit(&self, account: &AccountId, _: Ledgered, at: Position) -> Result<Option<Audit>, StoreError> {
+        self.note("audit", account.as_str());
+        let state = self.state.lock().unwrap();
+        let Some(posted) = &state.posted else { return Ok(None) };
+        let stored = Tally::of(&posted.counters);
+        let tally = state.tally.clone().unwrap_or_else(|| stored.clone());
+        Ok(Some(Audit { stored, ledger: Ledgered { at, tally }, tail: state.tail.clone() }))
+    }
+
+    async fn mend_sums(&self, account: &AccountId, _: Ledgered) -> Result<Option<[Tally; 2]>, StoreError> {
+        self.note("mend_sums", account.as_str());
+        let mut state = self.state.lock().unwrap();
+        let Some(posted) = &mut state.posted else { return Ok(None) };
+        let before = Tally::of(&posted.counters);
+        let Some(after) = state.tally.clone() else { return Ok(Some([before.clone(), before])) };
+        let posted = state.posted.as_mut().unwrap();
+        let head = &mut posted.counters.head;
+        (head.balance, head.used, head.requests) = (after.balance, after.used, after.requests);
+        Ok(Some([before, after]))
+    }
 }
 
 #[async_trait]
 impl Drain for Fake {
-    async fn drain(&self, account: &AccountId) -> Result<(), Unavailable> {
+    async fn drain(&self, account: &AccountId) -> Result<Position, Unavailable> {
         self.note("drain", account.as_str());
-        Ok(())
+        let mut state = self.state.lock().unwrap();
+        Ok(if state.tops.is_empty() { Position::default() } else { state.tops.remove(0) })
     }
 }
