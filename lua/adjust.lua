@@ -30,7 +30,11 @@ elseif kind == 'x' then
 end
 local status = 1
 if operation then
-  status = sub(operation, 28, 45) == fingerprint and 2 or 7
+  if kind == 'x' then
+    amount = unpack('<i7', operation) -- a close takes what there is: its amount tells nothing
+  end
+  -- include lib/known
+  status = known
 elseif kind == 'd' and force ~= 1 and balance - held < amount then
   status = 11
 elseif kind == 'x' and held ~= 0 then

@@ -17,9 +17,12 @@ local got = call('MGET', key_meta, key_record, key_operation)
 local meta, record, operation = got[1], got[2], got[3]
 -- include lib/open
 if operation or not record then
-  local head = call('HGET', key_account, 'h')
-  local known = operation and (sub(operation, 28, 45) == fingerprint and 2 or 7) or 14
-  return {head and known or 4, now, head or '', '', record or '', operation or ''}
+  local head, status = call('HGET', key_account, 'h'), 14
+  if operation then
+    -- include lib/known
+    status = known
+  end
+  return {head and status or 4, now, head or '', '', record or '', operation or ''}
 end
 -- include lib/record
 -- include lib/refs

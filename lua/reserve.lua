@@ -21,23 +21,7 @@ for at = 6, #ARGV, 2 do
   fields[at / 2 + 1] = ARGV[at]
 end
 
-local got = call('MGET', key_meta, key_record)
-local meta, record = got[1], got[2]
--- include lib/open
-local stored = call('HMGET', key_account, spread(fields))
-local head, key = stored[1], stored[2]
--- include lib/head
-if call_version < version then
-  return {3, now, head, key or '', record or '', ''}
-end
-if now < valid_from or now >= valid_until then
-  return {6, now, head, key or '', record or '', ''}
-end
--- include lib/gauges
-local key_used, key_held, key_requests = 0, 0, 0
-if key then
-  key_used, key_held, key_requests = unpack('<i7i7i7', key)
-end
+-- include lib/admit
 local available = balance + credit_limit - held
 local key_left = key_field ~= '' and allowance >= 0 and allowance - key_used - key_held or amount
 

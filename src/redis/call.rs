@@ -152,7 +152,7 @@ pub(super) fn failure(unavailable: &Unavailable) {
         Unavailable::Connection(_) => "connection",
         Unavailable::Recovering => "recovering",
         // No call to Redis fails for the store's sake; if it does, something is wrong.
-        Unavailable::Store(_) | Unavailable::Corrupt(_) => "corrupt",
+        Unavailable::Store(_) | Unavailable::Behind | Unavailable::Corrupt(_) => "corrupt",
     });
 }
 

@@ -12,13 +12,13 @@ use super::{
 };
 use crate::{
     engine::ports::{
-        AdjustCall, ChargeCall, Counters, ExtendCall, RefundCall, Reply, ReserveCall, ResetCall, SettleCall, Status,
-        Unavailable,
+        AdjustCall, ChargeCall, Counters, ExtendCall, MendCall, Position, RefundCall, Reply, ReserveCall, ResetCall,
+        SettleCall, Status, Unavailable, UndoCall,
     },
     quota::{
         clock::Millis,
         counter::{AccountCounters, Head, KeyCounter, WindowCounter},
-        entry::Kind,
+        entry::{Entry, Kind},
         id::{AccountId, KeyId, ReservationId},
         limit::GroupField,
         packed::Packer,
@@ -30,18 +30,18 @@ use crate::{
 const LOAD_MS: u64 = 10_000;
 
 /// An account's place: its shard and the generation under which it is called.
-struct Place {
-    shard: u16,
-    generation: u32,
+pub(super) struct Place {
+    pub(super) shard: u16,
+    pub(super) generation: u32,
 }
 
 impl Redis {
-    fn place(&self, account: &AccountId) -> Result<Place, Unavailable> {
+    pub(super) fn place(&self, account: &AccountId) -> Result<Place, Unavailable> {
         let shard = keys::shard_of(account, self.caller.serving.shards());
         Ok(Place { shard, generation: self.caller.serving.generation(shard).inspect_err(failure)? })
     }
 
-    async fn raw(
+    pub(super) async fn raw(
         &self,
         place: &Place,
         script: &Script,
@@ -51,29 +51,35 @@ impl Redis {
         self.caller.run(place.shard, place.generation, script, keys, args).await
     }
 
-    async fn ask(&self, place: &Place, script: &Script, keys: &[String], args: &[&[u8]]) -> Result<Reply, Unavailable> {
+    pub(super) async fn ask(
+        &self,
+        place: &Place,
+        script: &Script,
+        keys: &[String],
+        args: &[&[u8]],
+    ) -> Result<Reply, Unavailable> {
         self.raw(place, script, keys, args).await?.decode()
     }
 }
 
 impl Place {
-    fn meta(&self) -> String {
+    pub(super) fn meta(&self) -> String {
         keys::meta(self.shard)
     }
 
-    fn account(&self, account: &AccountId) -> String {
+    pub(super) fn account(&self, account: &AccountId) -> String {
         keys::account(self.shard, account)
     }
 
-    fn record(&self, account: &AccountId, id: &ReservationId) -> String {
+    pub(super) fn record(&self, account: &AccountId, id: &ReservationId) -> String {
         keys::record(self.shard, account, id)
     }
 
-    fn deadlines(&self) -> String {
+    pub(super) fn deadlines(&self) -> String {
         keys::deadlines(self.shard)
     }
 
-    fn stream(&self) -> String {
+    pub(super) fn stream(&self) -> String {
         keys::stream(self.shard)
     }
 }
@@ -240,6 +246,52 @@ impl Counters for Redis {
         header.uint::<4>(place.generation.into()).uint::<4>(version.into());
         let keys = [place.meta(), place.account(account)];
         self.ask(&place, &self.scripts.policy, &keys, &[header.as_slice()]).await
+    }
+
+    async fn undo(&self, call: &UndoCall<'_>) -> Result<Reply, Unavailable> {
+        let place = self.place(&call.entry.account)?;
+        let kind = if call.entry.balance < 0 { Kind::Credit } else { Kind::Debit };
+        let mut header = Packer::with_capacity(24);
+        header.uint::<4>(place.generation.into()).uint::<1>(kind as u64).raw(&call.fingerprint.0);
+        // Of the log of what is undone nothing is needed.
+        let payload = Entry { log: Vec::new(), ..call.entry.clone() }.pack();
+        let args: [&[u8]; 5] =
+            [header.as_slice(), call.op_id.as_str().as_bytes(), &payload, call.log, self.tombstone_ms.as_bytes()];
+        let keys = [
+            place.meta(),
+            place.account(&call.entry.account),
+            keys::operation(place.shard, &call.entry.account, kind, call.op_id),
+            place.stream(),
+        ];
+        self.ask(&place, &self.scripts.undo, &keys, &args).await
+    }
+
+    async fn mend(&self, call: &MendCall<'_>) -> Result<Reply, Unavailable> {
+        self.mend_account(call).await
+    }
+
+    async fn unload(&self, account: &AccountId, posted: Position, posted_at: Millis) -> Result<Reply, Unavailable> {
+        self.unload_account(account, posted, posted_at).await
+    }
+
+    async fn loaded(&self, shard: u16, cursor: u64) -> Result<(u64, Vec<(AccountId, Millis)>), Unavailable> {
+        self.loaded_page(shard, cursor).await
+    }
+
+    async fn holds(&self, account: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
+        self.live_holds(account).await
+    }
+
+    async fn deadlines(&self, account: &AccountId) -> Result<Vec<(ReservationId, Millis)>, Unavailable> {
+        self.listed(account).await
+    }
+
+    async fn unlisted(&self, account: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
+        self.unlisted_holds(account).await
+    }
+
+    fn era(&self) -> u64 {
+        self.caller.serving.era()
     }
 
     async fn read_account(&self, account: &AccountId) -> Result<Option<(Millis, AccountCounters)>, Unavailable> {

@@ -45,6 +45,22 @@ pub(crate) fn split_record(shard: u16, key: &[u8]) -> Option<(AccountId, Reserva
     Some((AccountId::new(account).ok()?, ReservationId::new(id).ok()?))
 }
 
+/// Pattern of the loaded accounts of a shard.
+pub(crate) fn accounts(shard: u16) -> String {
+    format!("q{{{shard}}}a/*")
+}
+
+/// The account of an account's key; `None` when it is none of this shard.
+pub(crate) fn split_account(shard: u16, key: &[u8]) -> Option<AccountId> {
+    let key = std::str::from_utf8(key).ok()?;
+    AccountId::new(key.strip_prefix(&format!("q{{{shard}}}a/"))?).ok()
+}
+
+/// Pattern of the reservations of an account. No id holds a letter that a glob knows.
+pub(crate) fn records(shard: u16, account: &AccountId) -> String {
+    format!("q{{{shard}}}r/{account}/*")
+}
+
 /// Tombstone of an operation that is no reservation.
 pub(crate) fn operation(shard: u16, account: &AccountId, kind: Kind, op_id: &OpId) -> String {
     format!("q{{{shard}}}o/{account}/{}/{op_id}", char::from(kind as u8))

@@ -9,9 +9,12 @@
 mod arguments;
 mod call;
 mod counters;
+mod deadlines;
 mod fault;
 mod keys;
+mod loaded;
 mod pool;
+mod recover;
 mod reply;
 mod script;
 mod server;

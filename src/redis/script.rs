@@ -18,25 +18,36 @@ const SOURCES: &[(&str, &str)] = sources![
     "due",
     "expire",
     "extend",
+    "heads",
     "hydrate",
     "lease",
+    "lib/admit",
     "lib/align",
     "lib/append",
+    "lib/deltas",
+    "lib/entry",
     "lib/gauges",
     "lib/head",
+    "lib/known",
     "lib/open",
     "lib/record",
     "lib/refs",
     "lib/touch",
+    "mend",
     "policy",
     "read_account",
     "read_record",
+    "redo",
     "refund",
     "release",
     "reserve",
     "reset",
+    "restore",
     "set_meta",
     "settle",
+    "undo",
+    "unload",
+    "wipe",
 ];
 
 /// Why a script cannot be composed.
@@ -57,51 +68,53 @@ pub(crate) struct Script {
     pub(crate) sha: String,
 }
 
-/// All scripts.
-#[derive(Clone, Debug)]
-pub(crate) struct Scripts {
-    pub(crate) reserve: Script,
-    pub(crate) settle: Script,
-    pub(crate) release: Script,
-    pub(crate) extend: Script,
-    pub(crate) charge: Script,
-    pub(crate) refund: Script,
-    pub(crate) adjust: Script,
-    pub(crate) reset: Script,
-    pub(crate) expire: Script,
-    pub(crate) policy: Script,
-    pub(crate) hydrate: Script,
-    pub(crate) due: Script,
-    pub(crate) read_account: Script,
-    pub(crate) read_record: Script,
-    pub(crate) set_meta: Script,
-    pub(crate) lease: Script,
+macro_rules! scripts {
+    ($($name:ident),* $(,)?) => {
+        /// All scripts.
+        #[derive(Clone, Debug)]
+        pub(crate) struct Scripts {
+            $(pub(crate) $name: Script,)*
+        }
+
+        impl Scripts {
+            /// # Errors
+            /// [`ComposeError`] when a file includes what is not there, or itself.
+            pub(crate) fn compose() -> Result<Self, ComposeError> {
+                Ok(Self { $($name: Script::compose(stringify!($name))?,)* })
+            }
+
+            pub(crate) fn all(&self) -> impl Iterator<Item = &Script> {
+                [$(&self.$name),*].into_iter()
+            }
+        }
+    };
 }
 
-impl Scripts {
-    /// # Errors
-    /// [`ComposeError`] when a file includes what is not there, or itself.
-    pub(crate) fn compose() -> Result<Self, ComposeError> {
-        Ok(Self {
-            reserve: Script::compose("reserve")?,
-            settle: Script::compose("settle")?,
-            release: Script::compose("release")?,
-            extend: Script::compose("extend")?,
-            charge: Script::compose("charge")?,
-            refund: Script::compose("refund")?,
-            adjust: Script::compose("adjust")?,
-            reset: Script::compose("reset")?,
-            expire: Script::compose("expire")?,
-            policy: Script::compose("policy")?,
-            hydrate: Script::compose("hydrate")?,
-            due: Script::compose("due")?,
-            read_account: Script::compose("read_account")?,
-            read_record: Script::compose("read_record")?,
-            set_meta: Script::compose("set_meta")?,
-            lease: Script::compose("lease")?,
-        })
-    }
-}
+scripts![
+    reserve,
+    settle,
+    release,
+    extend,
+    charge,
+    refund,
+    adjust,
+    reset,
+    expire,
+    policy,
+    hydrate,
+    due,
+    read_account,
+    read_record,
+    set_meta,
+    lease,
+    undo,
+    mend,
+    unload,
+    heads,
+    redo,
+    restore,
+    wipe,
+];
 
 impl Script {
     fn compose(name: &'static str) -> Result<Self, ComposeError> {
@@ -164,6 +177,10 @@ mod tests {
         assert!(scripts.settle.text.contains("redis.sha1hex"), "lib/append is in it");
         assert!(!scripts.settle.text.contains("-- include"));
         assert_eq!(scripts.settle.sha.len(), 40);
+        let verbs: Vec<&str> = SOURCES.iter().map(|(name, _)| *name).filter(|name| !name.starts_with("lib/")).collect();
+        let mut all: Vec<&str> = scripts.all().map(|script| script.name).collect();
+        all.sort_unstable();
+        assert_eq!(all, verbs, "every file that is no helper is a script");
     }
 
     #[test]

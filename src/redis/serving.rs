@@ -16,6 +16,8 @@ pub(crate) struct Serving {
     generations: Box<[AtomicU64]>,
     servers: Mutex<Servers>,
     attach: Notify,
+    /// Grows whenever everything stops being served: what was learnt before may have been lost.
+    era: AtomicU64,
 }
 
 #[derive(Default)]
@@ -32,6 +34,7 @@ impl Serving {
             generations: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             servers: Mutex::default(),
             attach: Notify::new(),
+            era: AtomicU64::new(0),
         }
     }
 
@@ -72,7 +75,14 @@ impl Serving {
         self.stop_all();
     }
 
+    /// See [`Counters::era`](crate::engine::ports::Counters::era).
+    pub(crate) fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
+    }
+
     fn stop_all(&self) {
+        // First: whoever finds a shard served again finds the new era too.
+        self.era.fetch_add(1, Ordering::AcqRel);
         for slot in &self.generations {
             slot.store(0, Ordering::Release);
         }
@@ -120,8 +130,10 @@ mod tests {
         serving.examined("a");
         serving.serve(0, Some(3));
         assert_eq!(serving.generation(0).unwrap(), 3);
+        let era = serving.era();
         serving.server_seen("b");
         assert!(serving.generation(0).is_err(), "a new server stops everything");
+        assert_eq!(serving.era(), era + 1);
         serving.serve(0, Some(3));
         assert!(serving.generation(0).is_err(), "the attach was to the old one");
         serving.examined("b");
@@ -133,5 +145,8 @@ mod tests {
         assert_eq!(serving.generation(0).unwrap(), 3, "an answer to an older call stops nothing");
         serving.outdated(0, 3);
         assert!(serving.generation(0).is_err());
+        assert_eq!(serving.era(), era + 1, "neither the same server nor another generation is a new era");
+        serving.stop();
+        assert_eq!(serving.era(), era + 2);
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::{Redis, keys, reply::corrupt, server};
 use crate::{
-    engine::ports::{Digest, Position, RawEntry, ServerFacts, ShardMeta, Stream, Unavailable},
+    engine::ports::{Digest, Position, RawEntry, ServerFacts, ShardMeta, Stream, Tombstone, Unavailable},
     quota::{
         clock::Millis,
         packed::{Corrupt, Packer, Unpacker},
@@ -16,15 +16,13 @@ use crate::{
 };
 
 /// Time budget of one command of the stream side.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// A rewrite of the append-only file that takes longer is given up on, and attach tries again.
 const REWRITE_MAX: Duration = Duration::from_secs(600);
 /// Between two looks at a rewrite.
 const REWRITE_LOOK: Duration = Duration::from_millis(50);
-/// Keys looked at per SCAN step of a wipe.
-const SCAN_COUNT: usize = 1_000;
 
-fn pack_meta(meta: &ShardMeta) -> Vec<u8> {
+pub(super) fn pack_meta(meta: &ShardMeta) -> Vec<u8> {
     let mut packer = Packer::with_capacity(58);
     packer.raw(if meta.open { b"O" } else { b"R" });
     packer.uint::<4>(meta.top.generation.into()).uint::<7>(meta.top.seq).raw(&meta.digest);
@@ -32,7 +30,7 @@ fn pack_meta(meta: &ShardMeta) -> Vec<u8> {
     packer.finish()
 }
 
-fn unpack_meta(bytes: &[u8]) -> Result<ShardMeta, Corrupt> {
+pub(super) fn unpack_meta(bytes: &[u8]) -> Result<ShardMeta, Corrupt> {
     let mut unpacker = Unpacker::new(bytes);
     let open = match unpacker.raw(1)? {
         b"O" => true,
@@ -68,12 +66,37 @@ impl Redis {
     async fn info(&self) -> Result<String, Unavailable> {
         self.caller.control(PATIENCE, &::redis::cmd("INFO")).await
     }
+
+    /// Gives the server the scripts that it lacks, so that no call has to bring its own: a call that meets
+    /// a missing script cannot know why it is missing, and asks for an attach.
+    async fn preload(&self) -> Result<(), Unavailable> {
+        let mut exists = ::redis::cmd("SCRIPT");
+        exists.arg("EXISTS");
+        for script in self.scripts.all() {
+            exists.arg(&script.sha);
+        }
+        let there: Vec<bool> = self.caller.control(PATIENCE, &exists).await?;
+        for (script, there) in self.scripts.all().zip(there) {
+            if !there {
+                let mut load = ::redis::cmd("SCRIPT");
+                load.arg("LOAD").arg(&script.text);
+                self.caller.control::<String>(PATIENCE, &load).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl Stream for Redis {
     async fn server(&self) -> Result<ServerFacts, Unavailable> {
         let facts = server::facts(&self.info().await?).ok_or_else(|| corrupt("an INFO that lacks what is needed"))?;
+        // Nothing depends on it: a call that meets a missing script brings its own.
+        if !facts.loading
+            && let Err(reason) = self.preload().await
+        {
+            tracing::debug!(%reason, "the scripts could not be loaded ahead of calls");
+        }
         self.caller.serving.examined(&facts.run_id);
         Ok(facts)
     }
@@ -132,27 +155,16 @@ impl Stream for Redis {
         Ok(done == Value::Int(1))
     }
 
-    async fn wipe(&self, shard: u16) -> Result<u64, Unavailable> {
-        if self.meta(shard).await?.is_some_and(|meta| meta.open) {
-            return Err(Unavailable::Corrupt("a shard that is open may not be wiped".to_owned()));
-        }
-        let (meta, pattern) = (keys::meta(shard), keys::all(shard));
-        let (mut cursor, mut wiped) = (0_u64, 0);
-        loop {
-            let mut scan = ::redis::cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_COUNT);
-            let (next, mut found): (u64, Vec<Vec<u8>>) = self.caller.control(PATIENCE, &scan).await?;
-            found.retain(|key| key != meta.as_bytes());
-            if !found.is_empty() {
-                let mut unlink = ::redis::cmd("UNLINK");
-                unlink.arg(&found);
-                wiped += self.caller.control::<u64>(PATIENCE, &unlink).await?;
-            }
-            cursor = next;
-            if cursor == 0 {
-                return Ok(wiped);
-            }
-        }
+    async fn wipe(&self, shard: u16, fence: &ShardMeta) -> Result<bool, Unavailable> {
+        self.wipe_all(shard, fence).await
+    }
+
+    async fn redo(&self, shard: u16, fence: &ShardMeta, row: &RawEntry) -> Result<Option<ShardMeta>, Unavailable> {
+        self.redo_row(shard, fence, row).await
+    }
+
+    async fn restore(&self, shard: u16, fence: &ShardMeta, tombstones: &[Tombstone]) -> Result<bool, Unavailable> {
+        self.restore_all(shard, fence, tombstones).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<bool, Unavailable> {

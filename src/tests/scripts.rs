@@ -15,15 +15,25 @@ mod extend;
 mod faults;
 #[path = "scripts/load.rs"]
 mod load;
+#[path = "scripts/loaded.rs"]
+mod loaded;
+#[path = "scripts/recover.rs"]
+mod recover;
 #[path = "harness/redis_server.rs"]
 mod redis_server;
+#[path = "scripts/redo.rs"]
+mod redo;
 #[path = "scripts/refund.rs"]
 mod refund;
 #[path = "scripts/reserve.rs"]
 mod reserve;
 #[path = "scripts/settle.rs"]
 mod settle;
+#[path = "harness/shard.rs"]
+mod shard;
 #[path = "scripts/stream.rs"]
 mod stream;
+#[path = "scripts/undo.rs"]
+mod undo;
 #[path = "scripts/windows.rs"]
 mod windows;

@@ -24,7 +24,11 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts one without persistence. `options` are further arguments, e.g. `["--appendonly", "yes"]`.
     pub fn start(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder for redis-server");
+        Self::start_in(tempfile::tempdir().expect("a folder for redis-server"), options)
+    }
+
+    /// The same in a folder of the caller's choice.
+    pub fn start_in(folder: TempDir, options: &[&str]) -> Self {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let mut server = Self { folder, options, child: None };
         server.restart();

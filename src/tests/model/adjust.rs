@@ -1,7 +1,7 @@
 //! Refund, credit, debit, close and reset: changes that are no reservation's life.
 
 use quotad::{
-    engine::ports::{AdjustCall, OpRecord, RefundCall, Reply, ResetCall, Status},
+    engine::ports::{AdjustCall, OpRecord, RefundCall, Reply, ResetCall, Status, UndoCall},
     quota::{
         clock::Millis,
         entry::{Entry, Kind, WindowDelta},
@@ -136,6 +136,60 @@ impl Model {
             log: call.log.to_vec(),
         });
         (Status::Done, Some(op))
+    }
+
+    /// Everything the entry moved moves back; usage as far as it is there, in windows that are still open.
+    pub fn undo(&mut self, call: &UndoCall<'_>, now: Millis) -> Reply {
+        let entry = call.entry;
+        let kind = if entry.balance < 0 { Kind::Credit } else { Kind::Debit };
+        if !self.accounts.contains_key(&entry.account) {
+            return Self::absent(now);
+        }
+        if let Some((status, op)) = self.repeated(&entry.account, kind, call.op_id, &call.fingerprint) {
+            return Reply { op: Some(op), ..self.answer(status, now, &entry.account, None) };
+        }
+        let mut account = self.accounts[&entry.account].clone();
+        account.head.balance -= entry.balance;
+        account.head.used -= entry.used;
+        account.head.requests -= entry.requests;
+        account.head.now = now;
+        let record = entry.record.clone().filter(|record| record.key.is_some());
+        let key = record.as_ref().and_then(|record| record.key.clone());
+        if let Some(key) = &key {
+            let key = account.keys.entry(key.clone()).or_default();
+            key.used -= entry.used;
+            key.requests -= entry.requests;
+        }
+        let mut windows = Vec::new();
+        for delta in &entry.windows {
+            if let Some(window) = account.windows.get_mut(&(delta.field.clone(), delta.code))
+                && window.start_s == delta.start_s
+            {
+                windows.push(WindowDelta { used: window.add(-delta.used), ..delta.clone() });
+            }
+        }
+        if !account.in_range() {
+            return self.answer(Status::OutOfRange, now, &entry.account, None);
+        }
+        let (balance, counter) = (account.head.balance, account.key(key.as_ref()));
+        let op = OpRecord { amount: entry.balance.abs(), balance, at: now, fingerprint: call.fingerprint };
+        self.accounts.insert(entry.account.clone(), account);
+        self.remember(&entry.account, kind, call.op_id, op);
+        self.post(Entry {
+            kind,
+            at: now,
+            balance: -entry.balance,
+            used: -entry.used,
+            requests: -entry.requests,
+            tokens: -entry.tokens,
+            account: entry.account.clone(),
+            op_id: call.op_id.clone(),
+            record,
+            windows,
+            log: call.log.to_vec(),
+        });
+        let key = key.map(|_| counter);
+        Reply { op: Some(op), key, ..self.answer(Status::Done, now, &entry.account, None) }
     }
 
     /// A reset has no content but its id (the same id again is the same reset) and no amount.

@@ -156,6 +156,12 @@ impl Account {
             && self.windows.values().all(|window| ok(window.used) && ok(window.held))
     }
 
+    /// Whether nothing at all is held.
+    pub fn is_free(&self) -> bool {
+        let held = self.keys.values().map(|key| key.held).chain(self.windows.values().map(|window| window.held));
+        held.chain([self.head.held]).all(|held| held == 0)
+    }
+
     /// Applies a move to head, key and those windows that are still the record's; what the windows'
     /// usage changed by is the ledger's business, so it is answered.
     pub fn apply(&mut self, record: &Record, step: Move) -> Vec<WindowDelta> {
@@ -183,7 +189,12 @@ impl Account {
                 Metric::Requests | Metric::Concurrency if step.ends_hold => 1,
                 Metric::Tokens | Metric::Requests | Metric::Concurrency => 0,
             };
-            if let Some(window) = self.windows.get_mut(&(field.clone(), code))
+            let there = self.windows.get(&(field.clone(), code)).map(|window| window.start_s);
+            if used > 0 && there.is_none_or(|there| there < start_s) {
+                // Lost or unloaded after the reserve began it.
+                self.windows.insert((field.clone(), code), Window { start_s, used, held: 0 });
+                deltas.push(WindowDelta { field: field.clone(), code, start_s, used });
+            } else if let Some(window) = self.windows.get_mut(&(field.clone(), code))
                 && window.start_s == start_s
             {
                 let used = window.add(used);
@@ -272,6 +283,33 @@ impl Model {
             op: None,
             windows: smallvec::SmallVec::new(),
         }
+    }
+
+    /// What SQL has of an account that was first loaded with this balance: the sums of its ledger.
+    pub fn posted(&self, id: &AccountId, opening: i64) -> AccountCounters {
+        let mut account = Account::default();
+        account.head.balance = opening;
+        account.head.version = self.accounts[id].head.version;
+        for entry in self.ledger.get(id).into_iter().flatten() {
+            account.head.balance += entry.balance;
+            account.head.used += entry.used;
+            account.head.requests += entry.requests;
+            if let Some(key) = entry.record.as_ref().and_then(|record| record.key.clone()) {
+                let key = account.keys.entry(key).or_default();
+                key.used += entry.used;
+                key.requests += entry.requests;
+            }
+            for delta in entry.windows.iter().filter(|delta| delta.used != 0) {
+                let window = account.windows.entry((delta.field.clone(), delta.code)).or_default();
+                if window.start_s < delta.start_s {
+                    *window = Window { start_s: delta.start_s, ..Window::default() };
+                }
+                if window.start_s == delta.start_s {
+                    window.used += delta.used;
+                }
+            }
+        }
+        account.counters()
     }
 
     /// Installs what a cold load brings.

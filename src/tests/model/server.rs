@@ -46,6 +46,14 @@ impl Server {
     }
 }
 
+impl Server {
+    /// A plain blocking connection.
+    pub fn connect(&self) -> redis::Connection {
+        let client = redis::Client::open(format!("unix://{}", self.socket().display())).expect("a client");
+        client.get_connection().expect("a connection")
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -73,6 +81,12 @@ pub async fn real(socket: &Path) -> Real {
         assert!(stream.set_meta(shard, None, &meta).await.expect("the shard is written"), "the shard is new");
         stream.serve(shard, Some(GENERATION));
     }
+    Real { counters, stream }
+}
+
+/// Connects to a server whose shards are there.
+pub async fn attach(socket: &Path) -> Real {
+    let (counters, stream) = connect(socket).await;
     Real { counters, stream }
 }
 

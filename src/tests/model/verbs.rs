@@ -1,11 +1,13 @@
 //! One random call of each verb.
 
 use quotad::{
-    engine::ports::{AdjustCall, ChargeCall, Cost, ExtendCall, RefundCall, ReserveCall, ResetCall, SettleCall},
+    engine::ports::{
+        AdjustCall, ChargeCall, Cost, ExtendCall, RefundCall, ReserveCall, ResetCall, SettleCall, Status, UndoCall,
+    },
     quota::{
         clock::Millis,
         entry::Kind,
-        id::{AccountId, ReservationId},
+        id::{AccountId, OpId, ReservationId},
         limit::{CounterCode, GroupField},
         reservation::{Record, State},
     },
@@ -15,6 +17,7 @@ use rand::RngExt;
 use super::{
     draw::{COUNTED, TAGS},
     driver::{Driver, OPENING},
+    server::GENERATION,
 };
 
 impl Driver {
@@ -153,13 +156,15 @@ impl Driver {
         let of = self.target(&account, &[State::Settled, State::Settled, State::Expired]);
         let charged = self.model.record(&account, &of).map_or(0, |record| record.charged);
         let amount = if self.chance(70) { charged / self.random.random_range(1..4) } else { self.amount(&account) };
+        // As the engine's: the ledger finds the reservation by it.
+        let log = format!(r#"{{"of":"{of}"}}"#);
         let call = RefundCall {
             account: &account,
             op_id: &op_id,
             of: &of,
             amount,
             fingerprint: self.fingerprint("refund"),
-            log: self.log(),
+            log: log.as_bytes(),
         };
         let reply = self.real.counters.refund(&call).await;
         self.compare(format!("{call:?}"), &account, reply, &[], |model, now| model.refund(&call, now));
@@ -190,6 +195,49 @@ impl Driver {
         };
         let reply = self.real.counters.adjust(&call).await;
         self.compare(format!("{call:?}"), &account, reply, &[], |model, now| model.adjust(&call, now));
+    }
+
+    /// Takes an entry of the ledger back as if it had been done twice, mostly a late one.
+    pub(super) async fn undo(&mut self) {
+        let account = self.account();
+        let Some(ledger) = self.model.ledger.get(&account) else { return };
+        let back = self.random.random_range(0..20.min(ledger.len()));
+        let place = ledger.len() - 1 - back;
+        let entry = ledger[place].clone();
+        let op_id = OpId::new(format!("dup:{GENERATION}-0-{place}")).unwrap();
+        let fingerprint = self.fingerprint("undo");
+        let call = UndoCall { op_id: &op_id, entry: &entry, fingerprint, log: self.log() };
+        let reply = self.real.counters.undo(&call).await;
+        self.compare(format!("{call:?}"), &account, reply, &[], |model, now| model.undo(&call, now));
+    }
+
+    /// Forgets an account that holds nothing and loads it again from the sums of its ledger.
+    pub(super) async fn unload(&mut self) {
+        let account = self.pick(&self.accounts.clone());
+        // With a few holds less, so that there is something to unload.
+        let live =
+            self.model.records.iter().filter(|((owner, _), record)| *owner == account && record.state == State::Held);
+        let live: Vec<ReservationId> = live.map(|((_, id), _)| id.clone()).collect();
+        if self.chance(70) {
+            for id in live {
+                self.release_one(&account, &id).await;
+            }
+        }
+        let (counters, stream) = (self.real.counters.clone(), self.real.stream.clone());
+        let top = stream.meta(counters.shard_of(&account)).await.expect("a meta").expect("a meta").top;
+        let reply = counters.unload(&account, top, Millis(0)).await.expect("an answer");
+        let free = self.model.accounts[&account].is_free();
+        // Other accounts of the shard may have gone on since its top was read.
+        assert!(free || reply.status == Status::Idle, "{account} was unloaded and holds something");
+        *self.seen.entry(("unload".into(), format!("{:?}", reply.status))).or_default() += 1;
+        if reply.status != Status::Done {
+            return;
+        }
+        let posted = self.model.posted(&account, OPENING);
+        let nonce = counters.begin_load(&account).await.expect("a nonce");
+        let loaded = counters.hydrate(&account, nonce, &posted).await.expect("an answer");
+        assert_eq!(loaded.status, Status::Done);
+        self.model.hydrate(&account, &posted);
     }
 
     pub(super) async fn reset(&mut self) {

@@ -68,6 +68,22 @@ impl Bench {
         bench
     }
 
+    /// The same on a server of its own, a copy of what this one has.
+    pub async fn copy(&self) -> Self {
+        let server = RedisServer::start(&[]);
+        crate::shard::copy(&mut self.server.connect(), &mut server.connect());
+        let redis = quotad::redis::build(&Config { url: server.url(), ..Config::default() }).await.unwrap();
+        Self { server, redis, account: self.account.clone(), shard: self.shard }
+    }
+
+    /// Fences the shard; the meta it has now.
+    pub async fn fence(&self) -> ShardMeta {
+        let meta = self.redis.meta(self.shard).await.unwrap().unwrap();
+        let fence = ShardMeta { open: false, ..meta };
+        assert!(self.redis.set_meta(self.shard, Some(&meta), &fence).await.unwrap());
+        fence
+    }
+
     async fn open(&self) {
         let top = quotad::engine::ports::Position { generation: GENERATION, seq: 0 };
         let meta = ShardMeta { top, digest: NO_DIGEST, open: true, now: Millis(0) };

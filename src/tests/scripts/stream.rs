@@ -1,7 +1,7 @@
 //! The stream side: meta, reading, trimming, wiping, leases, what a server says of itself.
 
 use quotad::{
-    engine::ports::{Position, ShardMeta, Stream, Unavailable},
+    engine::ports::{Position, ShardMeta, Stream},
     quota::{clock::Millis, entry::Kind},
     redis::Config,
 };
@@ -45,17 +45,18 @@ async fn meta_changes_only_from_what_was_seen() {
 }
 
 #[tokio::test]
-async fn a_wipe_takes_one_shard_and_only_when_it_is_fenced() {
+async fn an_examined_server_has_every_script() {
     let bench = Bench::new(1_000).await;
-    ask("c1", 1).charge(&bench, false, false).await;
-    bench.reserve(&ask("r1", 1)).await;
-    let other = ShardMeta { top: at(0), digest: NO_DIGEST, open: true, now: Millis(0) };
-    bench.redis.set_meta(bench.shard * 10 + 1, None, &other).await.unwrap();
-    assert!(matches!(bench.redis.wipe(bench.shard).await, Err(Unavailable::Corrupt(_))));
-    let meta = bench.redis.meta(bench.shard).await.unwrap().unwrap();
-    bench.redis.set_meta(bench.shard, Some(&meta), &ShardMeta { open: false, ..meta }).await.unwrap();
-    assert_eq!(bench.redis.wipe(bench.shard).await.unwrap(), 5, "account, two records, deadlines, stream");
-    assert_eq!(bench.server.dump().len(), 2, "both metas");
+    let mut connection = bench.server.connect();
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection).unwrap();
+    bench.redis.server().await.unwrap();
+    redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut connection).unwrap();
+    bench.reserve(&ask("r1", 10)).await;
+    bench.settle("r1", 5).await;
+    assert!(bench.redis.lease("l", "a", 1_000).await.unwrap());
+    let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut connection).unwrap();
+    assert!(stats.contains("cmdstat_evalsha:calls=3,"), "{stats}");
+    assert!(!stats.contains("cmdstat_eval:"), "no call had to bring its script: {stats}");
 }
 
 #[tokio::test]
