@@ -1,28 +1,105 @@
-//! Many rows in few statements: `VALUES (…),(…),…`, as many rows as a statement may carry values.
+//! Many rows in few statements, in the form that fits the database ([`Form`]). Each statement is
+//! prepared once and found again, so the number of different texts is small: one for any number of rows
+//! with arrays and JSON, one for each size of chunk with `VALUES`.
 
-use super::session::{Dialect, Session, Value};
+use std::borrow::Cow;
+
+use super::session::{Dialect, Form, Row, Session, Value};
 use crate::engine::ports::StoreError;
 
-/// Rows per statement: few sizes, so that each statement is prepared once and found again.
+/// Rows per statement where the number shows in the text.
 const CHUNK_ROWS: [usize; 4] = [512, 64, 8, 1];
+/// Rows per statement where it does not.
+const ARRAY_ROWS: usize = 4096;
 
-/// Inserts rows of `N` values; `end` says what happens to rows that exist. Answers rows changed.
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    Int,
+    Text,
+    Blob,
+}
+
+/// A table to insert into.
+pub(super) struct Table<const N: usize> {
+    pub name: &'static str,
+    pub columns: &'static str,
+    pub types: [Type; N],
+}
+
+/// Inserts rows; `end` says what happens to rows that exist. Answers rows changed.
 pub(super) async fn insert<const N: usize>(
     session: &mut dyn Session,
     dialect: &Dialect,
-    into: &str,
+    table: &Table<N>,
     rows: &[[Value<'_>; N]],
     end: &str,
 ) -> Result<u64, StoreError> {
     let mut changed = 0;
-    for chunk in chunks(rows, dialect.values_max / N) {
-        changed += session.execute(statement(into, chunk.len(), N, end).into(), chunk.as_flattened()).await?;
+    let begin = format!("INSERT INTO {} ({})", table.name, table.columns);
+    for chunk in chunks(rows, dialect, N) {
+        changed += match dialect.form {
+            Form::Rows | Form::Json => {
+                let sql = format!("{begin} {}{end}", values(chunk.len(), N));
+                session.execute(sql.into(), chunk.as_flattened()).await?
+            }
+            Form::Arrays => {
+                let sql = format!("{begin} SELECT * FROM {}{end}", unnest(&table.types));
+                session.execute(sql.into(), &arrays(&table.types, chunk)).await?
+            }
+        };
     }
     Ok(changed)
 }
 
-/// The rows in order, in chunks of the sizes above that are not larger than `most`.
-pub(super) fn chunks<T>(rows: &[T], most: usize) -> Vec<&[T]> {
+/// Runs a statement over rows that stand in it as the table `d` (`column1`, `column2`, …); `make` gets
+/// the phrase. Answers rows changed. No column holds bytes.
+pub(super) async fn execute_over<const N: usize>(
+    session: &mut dyn Session,
+    dialect: &Dialect,
+    types: &[Type; N],
+    rows: &[[Value<'_>; N]],
+    make: fn(&str) -> String,
+) -> Result<u64, StoreError> {
+    let mut changed = 0;
+    for chunk in chunks(rows, dialect, N) {
+        let (phrase, bound) = as_table(dialect, types, chunk);
+        changed += session.execute(make(&phrase).into(), &bound).await?;
+    }
+    Ok(changed)
+}
+
+/// Like [`execute_over`], for a `SELECT`.
+pub(super) async fn fetch_over<const N: usize>(
+    session: &mut dyn Session,
+    dialect: &Dialect,
+    types: &[Type; N],
+    rows: &[[Value<'_>; N]],
+    make: fn(&str) -> String,
+) -> Result<Vec<Row>, StoreError> {
+    let mut found = Vec::new();
+    for chunk in chunks(rows, dialect, N) {
+        let (phrase, bound) = as_table(dialect, types, chunk);
+        found.extend(session.fetch(make(&phrase).into(), &bound).await?);
+    }
+    Ok(found)
+}
+
+/// `(?,?,?)` for a list of numbers, and the numbers: the last one is repeated up to one of few sizes.
+pub(super) fn list(numbers: &[u16]) -> (String, Vec<Value<'static>>) {
+    let size = numbers.len().max(1).next_power_of_two();
+    let padding = numbers.last().copied().unwrap_or_default();
+    let mut values: Vec<Value<'static>> = numbers.iter().map(|number| Value::from(*number)).collect();
+    values.resize(size, padding.into());
+    (format!("({})", vec!["?"; size].join(",")), values)
+}
+
+/// The rows in order, in chunks that a statement can carry.
+pub(super) fn chunks<'r, T>(rows: &'r [T], dialect: &Dialect, columns: usize) -> Vec<&'r [T]> {
+    if dialect.form == Form::Arrays {
+        return rows.chunks(ARRAY_ROWS).collect();
+    }
+    let most = dialect.values_max / columns;
     let mut rest = rows;
     let mut chunks = Vec::new();
     for size in CHUNK_ROWS.into_iter().filter(|size| *size <= most) {
@@ -35,10 +112,78 @@ pub(super) fn chunks<T>(rows: &[T], most: usize) -> Vec<&[T]> {
     chunks
 }
 
-/// `<into> VALUES (?,?),(?,?)… <end>`.
-fn statement(into: &str, rows: usize, columns: usize, end: &str) -> String {
+/// `VALUES (?,?),(?,?)…`.
+fn values(rows: usize, columns: usize) -> String {
     let row = format!("({})", vec!["?"; columns].join(","));
-    format!("{into} VALUES {}{end}", vec![row; rows].join(","))
+    format!("VALUES {}", vec![row; rows].join(","))
+}
+
+/// `unnest(?::BIGINT[], ?::TEXT[])`.
+fn unnest(types: &[Type]) -> String {
+    let arrays = types.iter().map(|kind| match kind {
+        Type::Int => "?::BIGINT[]",
+        Type::Text => "?::TEXT[]",
+        Type::Blob => "?::BYTEA[]",
+    });
+    format!("unnest({})", arrays.collect::<Vec<_>>().join(", "))
+}
+
+/// The rows as a table in a statement, and what is bound to it.
+fn as_table<'v, const N: usize>(
+    dialect: &Dialect,
+    types: &[Type; N],
+    rows: &'v [[Value<'v>; N]],
+) -> (String, Cow<'v, [Value<'v>]>) {
+    let columns = (1..=N).map(|number| format!("column{number}"));
+    match dialect.form {
+        Form::Rows => (format!("({}) AS d", values(rows.len(), N)), Cow::Borrowed(rows.as_flattened())),
+        Form::Arrays => {
+            let columns = columns.collect::<Vec<_>>().join(", ");
+            (format!("{} AS d ({columns})", unnest(types)), arrays(types, rows).into())
+        }
+        Form::Json => {
+            let paths = columns.zip(types).enumerate().map(|(place, (column, kind))| match kind {
+                Type::Int => format!("{column} BIGINT PATH '$[{place}]'"),
+                Type::Text | Type::Blob => format!("{column} VARCHAR(255) PATH '$[{place}]'"),
+            });
+            let paths = paths.collect::<Vec<_>>().join(", ");
+            (format!("JSON_TABLE(?, '$[*]' COLUMNS ({paths})) AS d"), vec![Value::Made(json(rows))].into())
+        }
+    }
+}
+
+/// One array per column.
+fn arrays<'v, const N: usize>(types: &[Type; N], rows: &'v [[Value<'v>; N]]) -> Vec<Value<'v>> {
+    let column = |(place, kind): (usize, &Type)| {
+        let cells = rows.iter().map(|row| &row[place]);
+        match kind {
+            Type::Int => {
+                Value::Ints(cells.map(|cell| if let Value::Int(int) = cell { Some(*int) } else { None }).collect())
+            }
+            Type::Text => Value::Texts(cells.map(text_of).collect()),
+            Type::Blob => {
+                Value::Blobs(cells.map(|cell| if let Value::Blob(blob) = cell { Some(*blob) } else { None }).collect())
+            }
+        }
+    };
+    types.iter().enumerate().map(column).collect()
+}
+
+fn text_of<'v>(cell: &'v Value<'v>) -> Option<&'v str> {
+    match cell {
+        Value::Text(text) => Some(text),
+        Value::Made(text) => Some(text),
+        Value::Null | Value::Int(_) | Value::Blob(_) | Value::Ints(_) | Value::Texts(_) | Value::Blobs(_) => None,
+    }
+}
+
+/// An array of arrays.
+fn json<const N: usize>(rows: &[[Value<'_>; N]]) -> String {
+    let cell = |cell: &Value<'_>| match cell {
+        Value::Int(int) => serde_json::Value::from(*int),
+        other => text_of(other).into(),
+    };
+    serde_json::Value::from_iter(rows.iter().map(|row| serde_json::Value::from_iter(row.iter().map(cell)))).to_string()
 }
 
 #[cfg(test)]
@@ -48,11 +193,30 @@ mod tests {
     #[test]
     fn chunks_hold_every_row_once_and_fit() {
         let rows: Vec<usize> = (0..1999).collect();
-        for most in [1, 7, 8, 100, 1092, 8191] {
-            let chunks = chunks(&rows, most);
+        for (columns, most) in [(32_766, 1), (4_680, 7), (4_095, 8), (327, 100), (30, 1092), (4, 8191)] {
+            let dialect = super::super::sqlite::DIALECT;
+            let chunks = chunks(&rows, &dialect, columns);
             assert!(chunks.iter().all(|chunk| chunk.len() <= most), "at most {most} rows");
             assert_eq!(chunks.concat(), rows);
         }
-        assert_eq!(statement("INSERT INTO t (a, b)", 2, 2, " X"), "INSERT INTO t (a, b) VALUES (?,?),(?,?) X");
+        assert_eq!(values(2, 2), "VALUES (?,?),(?,?)");
+        assert_eq!(unnest(&[Type::Int, Type::Text, Type::Blob]), "unnest(?::BIGINT[], ?::TEXT[], ?::BYTEA[])");
+    }
+
+    #[test]
+    fn a_list_has_one_of_few_sizes() {
+        for (numbers, size) in [(1, 1), (2, 2), (5, 8), (64, 64), (65, 128)] {
+            let numbers: Vec<u16> = (0..numbers).collect();
+            let (text, values) = list(&numbers);
+            assert_eq!((values.len(), text.matches('?').count()), (size, size));
+            assert!(matches!(values.last(), Some(Value::Int(last)) if *last == i64::from(numbers[numbers.len() - 1])));
+        }
+    }
+
+    #[test]
+    fn rows_are_quoted_as_json() {
+        let rows =
+            [[Value::Int(-1), Value::Text("a\"b"), Value::Null], [Value::Int(2), Value::Made("ü".into()), Value::Null]];
+        assert_eq!(json(&rows), r#"[[-1,"a\"b",null],[2,"ü",null]]"#);
     }
 }

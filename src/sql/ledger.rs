@@ -3,32 +3,46 @@
 use async_trait::async_trait;
 
 use super::{
-    Store,
+    Store, audit,
+    bulk::{self, Table, Type},
     policy_rows::corrupt,
-    session::{Row, Session, Value},
+    session::{Dialect, Row, Session, Value},
 };
 use crate::{
-    engine::ports::{Digest, LedgerStore, Position, RawEntry, StoreError},
+    engine::ports::{Audit, Digest, LedgerStore, Ledgered, Position, RawEntry, StoreError},
     quota::{
         entry::{Entry, Kind, LogFields},
         id::{AccountId, KeyId, OpId, ReservationId},
         reservation::Record,
+        tally::Tally,
     },
 };
 
-/// Columns of a ledger row, in the order of [`LedgerRow::values`].
-pub(super) const COLUMNS: &str = "shard, generation, seq, account, op_id, kind, part, status, at, balance, used, \
+/// Columns of a ledger row, in the order of `LedgerRow::values`.
+const COLUMNS: &str = "shard, generation, seq, account, op_id, kind, part, status, at, balance, used, \
      requests, tokens, key_id, platform, model, price_group, prompt_tokens, completion_tokens, cached_tokens, \
-     duration_ms, stream, ip, outcome, sub_kind, note, refund_of, meta, digest, payload";
-/// How many those are.
-const COLUMN_COUNT: usize = 30;
+     duration_ms, stream, ip, outcome, sub_kind, note, refund_of, meta, undone_by, digest, payload";
+/// What those hold.
+const TYPES: [Type; 31] = {
+    let mut types = [Type::Text; 31];
+    let ints = [0, 1, 2, 6, 8, 9, 10, 11, 12, 17, 18, 19, 20, 21];
+    let mut at = 0;
+    while at < ints.len() {
+        types[ints[at]] = Type::Int;
+        at += 1;
+    }
+    types[30] = Type::Blob;
+    types
+};
+/// The ledger, to be inserted into.
+pub(super) const LEDGER: Table<31> = Table { name: "ledger", columns: COLUMNS, types: TYPES };
 
 /// An entry on its way into the ledger.
 pub(super) struct LedgerRow<'a> {
-    shard: u16,
+    pub shard: u16,
     pub at: Position,
     digest: &'a str,
-    entry: &'a Entry,
+    pub entry: &'a Entry,
     payload: Vec<u8>,
     log: LogFields,
 }
@@ -42,12 +56,27 @@ impl<'a> LedgerRow<'a> {
             return Err(StoreError::Refused { field: "entries", detail });
         }
         // A log blob that cannot be read is still in the payload; money must not wait for it.
-        let log = serde_json::from_slice(&entry.log).unwrap_or_default();
+        let mut log: LogFields = serde_json::from_slice(&entry.log).unwrap_or_default();
+        without_zeros(&mut log);
         Ok(Self { shard, at, digest: digest_text(digest)?, entry, payload: entry.pack(), log })
     }
 
-    /// The row; `posted` is false for an operation that was posted before.
-    pub fn values(&self, posted: bool) -> [Value<'_>; COLUMN_COUNT] {
+    /// The row as posted.
+    pub fn posted(&self) -> [Value<'_>; 31] {
+        self.values("posted", Value::Null)
+    }
+
+    /// The row of an operation that was posted before. What changed anything names the operation that
+    /// has to take it back.
+    pub fn rejected(&self) -> [Value<'_>; 31] {
+        let entry = self.entry;
+        let changed = [entry.balance, entry.used, entry.requests, entry.tokens].iter().any(|delta| *delta != 0)
+            || entry.windows.iter().any(|window| window.used != 0);
+        let undone_by = if changed { Value::Made(compensation_id(self.shard, self.at)) } else { Value::Null };
+        self.values("rejected", undone_by)
+    }
+
+    fn values<'v>(&'v self, status: &'static str, undone_by: Value<'v>) -> [Value<'v>; 31] {
         let (entry, log) = (self.entry, &self.log);
         let record = entry.record.as_ref();
         let key = record.and_then(|record| record.key.as_ref()).map(KeyId::as_str).or(log.key.as_deref());
@@ -59,7 +88,7 @@ impl<'a> LedgerRow<'a> {
             entry.op_id.as_str().into(),
             entry.kind.as_str().into(),
             part(entry).into(),
-            if posted { "posted" } else { "rejected" }.into(),
+            status.into(),
             entry.at.0.into(),
             entry.balance.into(),
             entry.used.into(),
@@ -80,10 +109,31 @@ impl<'a> LedgerRow<'a> {
             log.note.as_deref().into(),
             log.of.as_deref().into(),
             log.meta.as_ref().map(|meta| meta.get()).into(),
+            undone_by,
             self.digest.into(),
             self.payload.as_slice().into(),
         ]
     }
+}
+
+/// A zero character, which PostgreSQL has no place for, must not stop a shard's write-back.
+fn without_zeros(log: &mut LogFields) {
+    let LogFields { key, platform, model, group, ip, outcome, kind, note, of, .. } = log;
+    for text in [key, platform, model, group, ip, outcome, kind, note, of].into_iter().flatten() {
+        if text.contains('\0') {
+            *text = text.replace('\0', "\u{fffd}");
+        }
+    }
+}
+
+/// The op id that takes back the duplicate at a place: `dup:<generation>-<shard>-<seq>`.
+fn compensation_id(shard: u16, at: Position) -> String {
+    format!("dup:{}-{shard}-{}", at.generation, at.seq)
+}
+
+/// What an operation is known by.
+pub(super) fn operation(entry: &Entry) -> (&str, &str, Kind, u16) {
+    (entry.account.as_str(), entry.op_id.as_str(), entry.kind, part(entry))
 }
 
 /// Tells the partial settles of a reservation apart; every other operation happens once.
@@ -107,30 +157,98 @@ fn read_entry(rows: &[Row]) -> Result<Option<Entry>, StoreError> {
     rows.first().map(|row| Entry::unpack(row.blob(0)?).map_err(corrupt)).transpose()
 }
 
-/// Entries of a shard below `before`, newest first.
+/// Entries of a shard before a place, newest first.
 pub(super) async fn recent(
     session: &mut dyn Session,
     shard: u16,
     before: Option<Position>,
     most: u32,
 ) -> Result<Vec<RawEntry>, StoreError> {
+    // Two plain ranges, because not every database finds its way through `(generation, seq) < (?, ?)`.
     let before = before.unwrap_or(Position { generation: u32::MAX, seq: 0 });
-    let rows = session
-        .fetch(
-            "SELECT generation, seq, digest, payload FROM ledger WHERE shard = ? AND (generation, seq) < (?, ?) \
+    let here = format!(
+        "SELECT {RAW_COLUMNS} FROM ledger WHERE shard = ? AND generation = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+    );
+    let values = [shard.into(), before.generation.into(), (before.seq as i64).into(), most.into()];
+    let mut rows = session.fetch(here.into(), &values).await?;
+    let rest = most.saturating_sub(rows.len() as u32);
+    if rest > 0 {
+        let below = format!(
+            "SELECT {RAW_COLUMNS} FROM ledger WHERE shard = ? AND generation < ? \
              ORDER BY generation DESC, seq DESC LIMIT ?"
-                .into(),
-            &[shard.into(), before.generation.into(), (before.seq as i64).into(), most.into()],
+        );
+        rows.extend(session.fetch(below.into(), &[shard.into(), before.generation.into(), rest.into()]).await?);
+    }
+    rows.iter().map(read_raw).collect()
+}
+
+/// Entries of a shard after a place, oldest first.
+pub(super) async fn rows_after(
+    session: &mut dyn Session,
+    shard: u16,
+    after: Position,
+    most: u32,
+) -> Result<Vec<RawEntry>, StoreError> {
+    let here =
+        format!("SELECT {RAW_COLUMNS} FROM ledger WHERE shard = ? AND generation = ? AND seq > ? ORDER BY seq LIMIT ?");
+    let seq = i64::try_from(after.seq).unwrap_or(i64::MAX);
+    let values = [shard.into(), after.generation.into(), seq.into(), most.into()];
+    let mut rows = session.fetch(here.into(), &values).await?;
+    let rest = most.saturating_sub(rows.len() as u32);
+    if rest > 0 {
+        let above = format!(
+            "SELECT {RAW_COLUMNS} FROM ledger WHERE shard = ? AND generation > ? ORDER BY generation, seq LIMIT ?"
+        );
+        rows.extend(session.fetch(above.into(), &[shard.into(), after.generation.into(), rest.into()]).await?);
+    }
+    rows.iter().map(read_raw).collect()
+}
+
+/// Rejected rows whose effects were not taken back yet, oldest first.
+pub(super) async fn uncompensated(session: &mut dyn Session, most: u32) -> Result<Vec<(u16, RawEntry)>, StoreError> {
+    let sql = "SELECT r.generation, r.seq, r.digest, r.payload, r.shard FROM ledger r \
+               WHERE r.undone_by IS NOT NULL AND NOT EXISTS (SELECT 1 FROM ledger u WHERE u.account = r.account \
+               AND u.op_id = r.undone_by AND u.kind IN ('credit', 'debit') AND u.status = 'posted') \
+               ORDER BY r.at, r.shard, r.generation, r.seq LIMIT ?";
+    let rows = session.fetch(sql.into(), &[most.into()]).await?;
+    rows.iter().map(|row| Ok((row.number(4)?, read_raw(row)?))).collect()
+}
+
+/// For each entry, whether its operation is posted.
+pub(super) async fn known(
+    session: &mut dyn Session,
+    dialect: &Dialect,
+    entries: &[&Entry],
+) -> Result<Vec<bool>, StoreError> {
+    let mut rows: Vec<[Value<'_>; 5]> = Vec::with_capacity(entries.len());
+    for (place, entry) in (0_i64..).zip(entries) {
+        let (account, op_id) = (entry.account.as_str(), entry.op_id.as_str());
+        rows.push([place.into(), account.into(), op_id.into(), entry.kind.as_str().into(), part(entry).into()]);
+    }
+    let types = [Type::Int, Type::Text, Type::Text, Type::Text, Type::Int];
+    let found = bulk::fetch_over(session, dialect, &types, &rows, |rows| {
+        format!(
+            "SELECT d.column1 FROM {rows} JOIN ledger ON ledger.account = d.column2 AND ledger.op_id = d.column3 \
+             AND ledger.kind = d.column4 AND ledger.part = d.column5 WHERE ledger.status = 'posted'"
         )
-        .await?;
-    let read = |row: &Row| {
-        Ok(RawEntry {
-            at: Position { generation: row.number(0)?, seq: row.number(1)? },
-            digest: read_digest(row.text(2)?)?,
-            payload: row.blob(3)?.to_vec(),
-        })
-    };
-    rows.iter().map(read).collect()
+    });
+    let mut known = vec![false; entries.len()];
+    for row in found.await? {
+        let place: usize = row.number(0)?;
+        *known.get_mut(place).ok_or_else(|| corrupt("a row that was not asked for"))? = true;
+    }
+    Ok(known)
+}
+
+/// What [`read_raw`] reads.
+const RAW_COLUMNS: &str = "generation, seq, digest, payload";
+
+fn read_raw(row: &Row) -> Result<RawEntry, StoreError> {
+    Ok(RawEntry {
+        at: Position { generation: row.number(0)?, seq: row.number(1)? },
+        digest: read_digest(row.text(2)?)?,
+        payload: row.blob(3)?.to_vec(),
+    })
 }
 
 #[async_trait]
@@ -160,5 +278,13 @@ impl LedgerStore for Store {
             )
             .await?;
         Ok(read_entry(&rows)?.and_then(|entry| entry.record))
+    }
+
+    async fn audit(&self, account: &AccountId, known: Ledgered, upto: Position) -> Result<Option<Audit>, StoreError> {
+        audit::audit(&mut *self.read().await?, account, known, upto).await
+    }
+
+    async fn mend_sums(&self, account: &AccountId, known: Ledgered) -> Result<Option<[Tally; 2]>, StoreError> {
+        self.set_sums(account, known).await
     }
 }

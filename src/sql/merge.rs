@@ -40,6 +40,7 @@ pub(super) fn blank_account(account: &AccountId, version: u32, zone: &Zone) -> P
         credit_limit: 0,
         zone: zone.clone(),
         trust: Trust::Default,
+        on_unavailable: None,
         limits: Vec::new(),
         keys: std::collections::HashMap::new(),
         name: None,
@@ -69,6 +70,9 @@ pub(super) fn merge_account(mut policy: Policy, patch: &AccountPatch) -> Result<
             in_range("trust", units, COUNTER_MAX)?;
         }
         policy.trust = trust;
+    }
+    if let Some(on_unavailable) = patch.on_unavailable {
+        policy.on_unavailable = on_unavailable;
     }
     if let Some(limits) = &patch.limits {
         policy.limits = checked_limits(limits)?;

@@ -5,21 +5,27 @@
 //! `merge` and `sums` are pure; `policy`, `ledger` and `posting` hold the statements, one port each.
 //! `contract` holds the tests that every backend must pass.
 
+mod apply;
+mod audit;
 mod bulk;
 mod connect;
 #[cfg(test)]
 mod contract;
 mod ledger;
+mod marks;
 mod merge;
+mod mysql;
 mod policy;
 mod policy_rows;
+mod postgres;
 mod posting;
+mod server;
 mod session;
 mod sqlite;
 mod sums;
 mod tariffs;
 
-pub use connect::{OpenError, open};
+pub use connect::{OpenError, open, open_with};
 pub use merge::{KEYS_MAX, LIMITS_MAX};
 use session::{Access, Backend, Session};
 

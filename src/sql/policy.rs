@@ -7,7 +7,7 @@ use super::{
     Store,
     merge::{KEYS_MAX, blank_account, merge_account, merge_key},
     policy_rows::{corrupt, load, remove_key, save_account, save_key, save_limits},
-    session::{Session, Value},
+    session::{Dialect, Session, Value},
     tariffs,
 };
 use crate::{
@@ -39,15 +39,23 @@ impl PolicyStore for Store {
     async fn put_account(&self, account: &AccountId, patch: &AccountPatch) -> Result<(Policy, bool), StoreError> {
         let mut session = self.write().await?;
         let now = local_now();
-        let (before, created) = match row_of(&mut *session, account, self.backend.dialect().for_update).await? {
-            Some(row) if !row.deleted => {
-                let policy = load_one(&mut *session, account).await?.ok_or_else(|| corrupt("an account vanished"))?;
-                (Policy { version: next(row.version)?, ..policy }, false)
+        let dialect = self.backend.dialect();
+        let row = match row_of(&mut *session, account, dialect.for_update).await? {
+            Some(row) => row,
+            None => {
+                // Another one may do the same at this moment: whoever has the lock then is the first.
+                insert_blank(&mut *session, dialect, account, now).await?;
+                let row = row_of(&mut *session, account, dialect.for_update).await?;
+                row.ok_or_else(|| corrupt("an account vanished"))?
             }
-            row => {
-                let version = row.map_or(Ok(1), |row| next(row.version))?;
-                (blank_account(account, version, &self.zone), true)
-            }
+        };
+        let (before, created) = if row.blank {
+            (blank_account(account, row.version, &self.zone), true)
+        } else if row.deleted {
+            (blank_account(account, next(row.version)?, &self.zone), true)
+        } else {
+            let policy = load_one(&mut *session, account).await?.ok_or_else(|| corrupt("an account vanished"))?;
+            (Policy { version: next(row.version)?, ..policy }, false)
         };
         let policy = merge_account(before, patch)?;
         if created {
@@ -180,6 +188,8 @@ impl Store {
 struct AccountRow {
     version: u32,
     deleted: bool,
+    /// Made in this transaction: nothing of it counts yet.
+    blank: bool,
 }
 
 async fn row_of(
@@ -187,9 +197,10 @@ async fn row_of(
     account: &AccountId,
     for_update: &str,
 ) -> Result<Option<AccountRow>, StoreError> {
-    let sql = format!("SELECT version, deleted FROM accounts WHERE account = ?{for_update}");
+    let sql = format!("SELECT version, deleted, initial_op FROM accounts WHERE account = ?{for_update}");
     let rows = session.fetch(sql.into(), &[account.as_str().into()]).await?;
-    rows.first().map(|row| Ok(AccountRow { version: row.number(0)?, deleted: row.int(1)? != 0 })).transpose()
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(Some(AccountRow { version: row.number(0)?, deleted: row.int(1)? != 0, blank: row.text(2)?.is_empty() }))
 }
 
 fn next(version: u32) -> Result<u32, StoreError> {
@@ -209,6 +220,22 @@ async fn owner(session: &mut dyn Session, sha256: &[u8; 32]) -> Result<Option<(A
     Ok(Some((AccountId::new(row.text(0)?).map_err(corrupt)?, KeyId::new(row.text(1)?).map_err(corrupt)?)))
 }
 
+/// The row of an account that has none, of version 1; left alone when there is one by now.
+async fn insert_blank(
+    session: &mut dyn Session,
+    dialect: &Dialect,
+    account: &AccountId,
+    now: Millis,
+) -> Result<(), StoreError> {
+    let sql = format!(
+        "INSERT INTO accounts (account, version, status, price_group, credit_limit, zone, initial_op, created_at, \
+         changed_at) VALUES (?, 1, 'enabled', '', 0, 'UTC', '', ?, ?){}",
+        (dialect.keep_first)("account")
+    );
+    session.execute(sql.into(), &[account.as_str().into(), now.0.into(), now.0.into()]).await?;
+    Ok(())
+}
+
 /// A new account's row, or the row of a deleted one put to use again: sums and version go on.
 async fn begin_account(
     session: &mut dyn Session,
@@ -219,21 +246,6 @@ async fn begin_account(
     let initial_op = format!("v{}", policy.version);
     session
         .execute(
-            "INSERT INTO accounts (account, version, status, price_group, credit_limit, zone, initial_balance, \
-             initial_op, created_at, changed_at) SELECT ?, ?, 'enabled', '', 0, 'UTC', 0, '', ?, ? \
-             WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE account = ?)"
-                .into(),
-            &[
-                policy.account.as_str().into(),
-                policy.version.into(),
-                now.0.into(),
-                now.0.into(),
-                policy.account.as_str().into(),
-            ],
-        )
-        .await?;
-    session
-        .execute(
             "UPDATE accounts SET initial_balance = ?, initial_op = ?, created_at = ? WHERE account = ?".into(),
             &[initial_balance.into(), initial_op.as_str().into(), now.0.into(), policy.account.as_str().into()],
         )
@@ -241,7 +253,7 @@ async fn begin_account(
     Ok(())
 }
 
-async fn read_posted(session: &mut dyn Session, account: &AccountId) -> Result<Option<Posted>, StoreError> {
+pub(super) async fn read_posted(session: &mut dyn Session, account: &AccountId) -> Result<Option<Posted>, StoreError> {
     let id = [Value::Text(account.as_str())];
     let accounts = session
         .fetch(

@@ -9,14 +9,14 @@ use crate::{
         clock::Millis,
         id::{AccountId, KeyId, Model},
         limit::{Limit, Metric, Period},
-        policy::{AccountStatus, KeyPolicy, KeyStatus, Policy, Trust},
+        policy::{AccountStatus, KeyPolicy, KeyStatus, OnUnavailable, Policy, Trust},
         window::Zone,
     },
 };
 
 /// Columns of an account as [`read_account`] expects them.
 pub(super) const ACCOUNT_COLUMNS: &str =
-    "account, version, status, price_group, credit_limit, zone, trust, name, contact";
+    "account, version, status, price_group, credit_limit, zone, trust, name, contact, on_unavailable";
 const TRUST_OFF: i64 = -1;
 
 pub(super) fn corrupt(what: impl std::fmt::Display) -> StoreError {
@@ -100,6 +100,10 @@ fn read_account(row: &Row) -> Result<Policy, StoreError> {
         keys: HashMap::new(),
         name: row.opt_text(7)?.map(Into::into),
         contact: row.opt_text(8)?.map(Into::into),
+        on_unavailable: match row.opt_text(9)? {
+            None => None,
+            Some(word) => Some(OnUnavailable::parse(word).ok_or_else(|| corrupt(format!("on_unavailable {word}")))?),
+        },
     })
 }
 
@@ -153,7 +157,7 @@ pub(super) async fn save_account(session: &mut dyn Session, policy: &Policy, now
     let changed = session
         .execute(
             "UPDATE accounts SET version = ?, deleted = 0, status = ?, price_group = ?, credit_limit = ?, zone = ?, \
-             trust = ?, name = ?, contact = ?, changed_at = ? WHERE account = ?"
+             trust = ?, name = ?, contact = ?, on_unavailable = ?, changed_at = ? WHERE account = ?"
                 .into(),
             &[
                 policy.version.into(),
@@ -164,6 +168,7 @@ pub(super) async fn save_account(session: &mut dyn Session, policy: &Policy, now
                 trust.into(),
                 policy.name.as_deref().into(),
                 policy.contact.as_deref().into(),
+                policy.on_unavailable.map(OnUnavailable::as_str).into(),
                 now.0.into(),
                 policy.account.as_str().into(),
             ],

@@ -13,12 +13,18 @@ use async_trait::async_trait;
 use crate::engine::ports::StoreError;
 
 /// A value bound to a statement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Value<'a> {
     Null,
     Int(i64),
     Text(&'a str),
     Blob(&'a [u8]),
+    /// A text made for the statement.
+    Made(String),
+    /// One column of many rows, for a backend that takes them so ([`Form::Arrays`]).
+    Ints(Vec<Option<i64>>),
+    Texts(Vec<Option<&'a str>>),
+    Blobs(Vec<Option<&'a [u8]>>),
 }
 
 /// A value read from a row.
@@ -43,25 +49,42 @@ pub(crate) enum Access {
     Write,
 }
 
+/// How many rows go into one statement (`bulk.rs` makes the texts).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `VALUES (?, ?), (?, ?)`, also where a table may stand.
+    Rows,
+    /// One array per column and `unnest`: one text for any number of rows.
+    Arrays,
+    /// `VALUES` to insert, `JSON_TABLE` over one text where a table may stand.
+    Json,
+}
+
 /// Where databases differ.
 #[derive(Debug)]
 pub(crate) struct Dialect {
+    pub form: Form,
     /// Values that one statement may carry.
     pub values_max: usize,
-    /// Ends a `SELECT` whose row will be changed in the same transaction.
+    /// Ends a `SELECT` whose rows will be changed in the same transaction.
     pub for_update: &'static str,
-    /// Ends an `INSERT` that leaves an existing row of the same primary key alone.
-    pub keep_first: &'static str,
-    /// Ends the ledger's `INSERT`: skips rows whose operation is posted already.
-    pub skip_posted: &'static str,
+    /// Ends an `INSERT` that leaves an existing row of the same primary key alone, whose first column is
+    /// named; whether there was one, the count of rows does not tell everywhere.
+    pub keep_first: fn(column: &str) -> String,
+    /// Ends the ledger's `INSERT`: skips rows whose operation is posted already. `None` where there is
+    /// no such phrase: there the statement fails as a whole and leaves the transaction as it was.
+    pub skip_posted: Option<&'static str>,
+    /// Ends the `INSERT` into `shards`: replaces the mark.
+    pub replace_mark: &'static str,
     /// Ends the `INSERT` into `key_usage`: adds to an existing row.
     pub add_key_usage: &'static str,
     /// Ends the `INSERT` into `windows`: same start adds, newer start replaces, older is dropped.
     pub add_windows: &'static str,
     /// Ends the `INSERT` into `server`: replaces the row.
     pub replace_run_id: &'static str,
-    /// Adds (account, balance, used, requests) rows to `accounts`; changes only rows that exist.
-    pub sum_accounts: fn(rows: usize) -> String,
+    /// Adds the rows (account, balance, used, requests) of a table phrase to `accounts`; changes, and
+    /// counts, only rows that exist.
+    pub sum_accounts: fn(rows: &str) -> String,
 }
 
 /// A database. `begin` waits for a connection, at most the pool's time-out.

@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use sqlx::{
     Arguments as _, AssertSqlSafe, ConnectOptions as _, Row as _, Sqlite, SqlitePool, Transaction, TypeInfo as _,
     ValueRef as _,
+    error::DatabaseError,
     pool::PoolOptions,
     sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 
 use super::{
     connect::OpenError,
-    session::{Access, Backend, Cell, Dialect, Row, Session, Value},
+    session::{Access, Backend, Cell, Dialect, Form, Row, Session, Value},
 };
 use crate::engine::ports::StoreError;
 
@@ -21,6 +22,8 @@ use crate::engine::ports::StoreError;
 const READERS: u32 = 4;
 /// How long a connection waits for another process' transaction before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause before a file that others open is tried again.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// How long a call waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -29,11 +32,14 @@ pub(crate) struct SqliteBackend {
     readers: SqlitePool,
 }
 
-static DIALECT: Dialect = Dialect {
+pub(super) const DIALECT: Dialect = Dialect {
+    form: Form::Rows,
     values_max: 32_766,
     for_update: "",
-    keep_first: " ON CONFLICT DO NOTHING",
-    skip_posted: " ON CONFLICT (account, op_id, kind, part) WHERE status = 'posted' DO NOTHING",
+    keep_first: |_| " ON CONFLICT DO NOTHING".to_owned(),
+    skip_posted: Some(" ON CONFLICT (account, op_id, kind, part) WHERE status = 'posted' DO NOTHING"),
+    replace_mark: " ON CONFLICT (shard) DO UPDATE SET generation = excluded.generation, seq = excluded.seq, \
+                   digest = excluded.digest, fence = excluded.fence",
     add_key_usage: " ON CONFLICT (account, key_id) DO UPDATE SET \
                     used = key_usage.used + excluded.used, requests = key_usage.requests + excluded.requests",
     add_windows: " ON CONFLICT (account, field, code) DO UPDATE SET \
@@ -41,22 +47,19 @@ static DIALECT: Dialect = Dialect {
                   ELSE windows.used + excluded.used END, start_s = excluded.start_s \
                   WHERE excluded.start_s >= windows.start_s",
     replace_run_id: " ON CONFLICT (one) DO UPDATE SET run_id = excluded.run_id",
-    sum_accounts,
+    sum_accounts: |rows| {
+        format!(
+            "UPDATE accounts SET balance = accounts.balance + d.column2, used = accounts.used + d.column3, \
+             requests = accounts.requests + d.column4 FROM {rows} WHERE accounts.account = d.column1"
+        )
+    },
 };
-
-fn sum_accounts(rows: usize) -> String {
-    format!(
-        "UPDATE accounts SET balance = accounts.balance + d.column2, used = accounts.used + d.column3, \
-         requests = accounts.requests + d.column4 FROM (VALUES {}) AS d WHERE accounts.account = d.column1",
-        vec!["(?,?,?,?)"; rows].join(",")
-    )
-}
 
 impl SqliteBackend {
     /// Opens the file (creating it and its folder when absent) and brings its tables up to date.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
         let options = SqliteConnectOptions::from_str(url)
-            .map_err(|error| OpenError::Url(format!("`{url}` is no SQLite URL: {error}")))?
+            .map_err(|error| OpenError::Url(format!("this is no URL of an SQLite file: {error}")))?
             .create_if_missing(true)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
@@ -71,11 +74,41 @@ impl SqliteBackend {
             .synchronous(SqliteSynchronous::Full)
             .pragma("cache_size", "-32768");
         let pool = |most: u32| PoolOptions::<Sqlite>::new().max_connections(most).acquire_timeout(ACQUIRE_TIMEOUT);
-        let writer = pool(1).connect_with(writing).await.map_err(open_error)?;
-        sqlx::migrate!("src/sql/migrations/sqlite").run(&writer).await.map_err(open_error)?;
+        let writer = open_writer(&pool(1), &writing).await?;
         let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(open_error)?;
         Ok(Self { writer, readers })
     }
+}
+
+/// Opens and migrates. Several processes may do so at the same moment with a new file: the switch to the
+/// write-ahead log answers "locked" without waiting, so it is tried again; migrations run under the write
+/// lock, because the migrator brings none for SQLite.
+async fn open_writer(pool: &PoolOptions<Sqlite>, options: &SqliteConnectOptions) -> Result<SqlitePool, OpenError> {
+    let mut waited = Duration::ZERO;
+    let writer = loop {
+        match pool.clone().connect_with(options.clone()).await {
+            Err(sqlx::Error::Database(error)) if is_busy(&*error) && waited < ACQUIRE_TIMEOUT => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+                waited += BUSY_PAUSE;
+            }
+            opened => break opened.map_err(open_error)?,
+        }
+    };
+    let mut migrating = writer.begin_with("BEGIN IMMEDIATE").await.map_err(open_error)?;
+    sqlx::migrate!("src/sql/migrations/sqlite").run_direct(None, &mut *migrating, false).await.map_err(open_error)?;
+    migrating.commit().await.map_err(open_error)?;
+    Ok(writer)
+}
+
+fn is_busy(error: &dyn DatabaseError) -> bool {
+    const BUSY: i64 = 5;
+    const LOCKED: i64 = 6;
+    matches!(primary_code(error), BUSY | LOCKED)
+}
+
+/// The error's code without its extension.
+fn primary_code(error: &dyn DatabaseError) -> i64 {
+    error.code().and_then(|code| code.parse::<i64>().ok()).unwrap_or(0) & 0xff
 }
 
 fn open_error(error: impl std::fmt::Display) -> OpenError {
@@ -127,11 +160,12 @@ fn arguments(values: &[Value<'_>]) -> Result<SqliteArguments, StoreError> {
     let mut arguments = SqliteArguments::default();
     arguments.reserve(values.len(), 0);
     for value in values {
-        let added = match *value {
-            Value::Null => arguments.add(None::<i64>),
-            Value::Int(int) => arguments.add(int),
-            Value::Text(text) => arguments.add(text),
-            Value::Blob(bytes) => arguments.add(bytes),
+        let added = match value {
+            Value::Int(int) => arguments.add(*int),
+            Value::Text(text) => arguments.add(*text),
+            Value::Made(text) => arguments.add(text.as_str()),
+            Value::Blob(bytes) => arguments.add(*bytes),
+            Value::Null | Value::Ints(_) | Value::Texts(_) | Value::Blobs(_) => arguments.add(None::<i64>),
         };
         added.map_err(|error| StoreError::Unavailable(format!("a value cannot be bound: {error}")))?;
     }
@@ -161,14 +195,11 @@ fn store_error(error: &sqlx::Error) -> StoreError {
     const MISMATCH: i64 = 20;
     const NOT_A_DATABASE: i64 = 26;
     match error {
-        sqlx::Error::Database(cause) => {
-            let code = cause.code().and_then(|code| code.parse::<i64>().ok()).unwrap_or(0);
-            match code & 0xff {
-                CONSTRAINT | MISMATCH => StoreError::Refused { field: "row", detail: cause.message().to_owned() },
-                CORRUPT | NOT_A_DATABASE => StoreError::Corrupt(cause.message().to_owned()),
-                _ => StoreError::Unavailable(cause.to_string()),
-            }
-        }
+        sqlx::Error::Database(cause) => match primary_code(&**cause) {
+            CONSTRAINT | MISMATCH => StoreError::Refused { field: "row", detail: cause.message().to_owned() },
+            CORRUPT | NOT_A_DATABASE => StoreError::Corrupt(cause.message().to_owned()),
+            _ => StoreError::Unavailable(cause.to_string()),
+        },
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt(error.to_string()),
         other => StoreError::Unavailable(other.to_string()),
     }

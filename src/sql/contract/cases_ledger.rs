@@ -1,6 +1,6 @@
 use super::{
     Place,
-    made::{account, credit, op, post, ready, settle, window},
+    made::{account, credit, mark_of, op, open_generation, post, ready, settle, window},
 };
 use crate::{
     engine::ports::{LedgerStore, Position, Posting, RawEntry},
@@ -51,8 +51,8 @@ pub async fn the_latest_record_of_a_reservation_is_found(place: &Place) {
     refund.log = serde_json::to_vec(&LogFields { of: Some("r1".into()), ..LogFields::default() }).unwrap();
     post(&store, vec![refund]).await;
     assert_eq!(find().await.map(|record| record.refunded), Some(10));
-    let mark = store.mark(1).await.unwrap().unwrap();
-    store.open_generation(1, Some(&mark), 2).await.unwrap().unwrap();
+    let mark = mark_of(&store, 1).await.unwrap();
+    open_generation(&store, 1, Some(&mark), 2).await.unwrap().unwrap();
     post(&store, vec![settle("a", "r1", 99, None), settle("a", "r3", 1, None)]).await;
     assert_eq!(find().await.map(|record| record.refunded), Some(10), "a rejected row is no record");
 }
@@ -95,8 +95,8 @@ pub async fn recent_entries_come_newest_first_and_byte_for_byte(place: &Place) {
     let (store, _) = ready(place).await;
     let entries: Vec<Entry> = (1..=5).map(|n| settle("a", &format!("r{n}"), n, Some("k"))).collect();
     post(&store, entries.clone()).await;
-    let mark = store.mark(1).await.unwrap().unwrap();
-    store.open_generation(1, Some(&mark), 2).await.unwrap().unwrap();
+    let mark = mark_of(&store, 1).await.unwrap();
+    open_generation(&store, 1, Some(&mark), 2).await.unwrap().unwrap();
     post(&store, vec![settle("a", "s1", 1, None)]).await;
     let page = store.recent(1, None, 3).await.unwrap();
     let places: Vec<(u32, u64)> = page.iter().map(|raw| (raw.at.generation, raw.at.seq)).collect();

@@ -8,7 +8,7 @@ use crate::{
         clock::Millis,
         id::Model,
         limit::{Limit, Period},
-        policy::{AccountStatus, KeyStatus, Trust},
+        policy::{AccountStatus, KeyStatus, OnUnavailable, Trust},
         window::Zone,
     },
     sql::{KEYS_MAX, LIMITS_MAX},
@@ -29,13 +29,16 @@ pub async fn an_account_is_created_merged_and_read_back(place: &Place) {
     assert!(created);
     assert_eq!((blank.version, blank.status, &*blank.group), (1, AccountStatus::Enabled, "default"));
     assert_eq!(store.policy(&id).await.unwrap(), Some(blank));
-    for (version, trust) in [(2, Trust::Above(5)), (3, Trust::Off), (4, Trust::Default)] {
+    let words = [Some(OnUnavailable::Allow), Some(OnUnavailable::Deny), None];
+    for ((version, trust), word) in [(2, Trust::Above(5)), (3, Trust::Off), (4, Trust::Default)].into_iter().zip(words)
+    {
         let patch = AccountPatch {
             status: Some(AccountStatus::Restricted),
             group: Some("vip".into()),
             credit_limit: Some(7),
             zone: Some(Zone::parse("Europe/Berlin").unwrap()),
             trust: Some(trust),
+            on_unavailable: Some(word),
             limits: Some(vec![limit("openai", Period::Rolling(5400), Some(0)), limit("*", Period::None, None)]),
             name: Some(Some("Ada".into())),
             contact: Some(Some("ada@example.org".into())),
@@ -43,7 +46,7 @@ pub async fn an_account_is_created_merged_and_read_back(place: &Place) {
         };
         let (policy, created) = store.put_account(&id, &patch).await.unwrap();
         assert!(!created);
-        assert_eq!((policy.version, policy.trust), (version, trust));
+        assert_eq!((policy.version, policy.trust, policy.on_unavailable), (version, trust, word));
         assert_eq!(store.policy(&id).await.unwrap(), Some(policy));
     }
     let clear = AccountPatch { name: Some(None), ..AccountPatch::default() };

@@ -1,6 +1,9 @@
 use super::{
     Place,
-    made::{account, batch, credit, digest, key, limit, op, post, posted, ready, settle, sums, window},
+    made::{
+        account, apply, batch, credit, digest, key, limit, mark_of, op, open_generation, post, posted, ready, settle,
+        sums, window,
+    },
 };
 use crate::{
     engine::ports::{AccountPatch, Constants, KeyPatch, LedgerStore, Mark, PolicyStore, Position, Posting, StoreError},
@@ -25,26 +28,26 @@ pub async fn constants_are_written_once(place: &Place) {
 
 pub async fn a_shard_is_opened_once(place: &Place) {
     let store = place.store().await;
-    assert_eq!(store.mark(1).await.unwrap(), None);
-    let mark = store.open_generation(1, None, 1).await.unwrap().unwrap();
+    assert_eq!(mark_of(&store, 1).await, None);
+    let mark = open_generation(&store, 1, None, 1).await.unwrap().unwrap();
     assert_eq!(mark, Mark { at: Position { generation: 1, seq: 0 }, digest: [b'0'; 40], fence: 1 });
-    assert_eq!(store.mark(1).await.unwrap(), Some(mark));
-    assert_eq!(store.open_generation(1, None, 1).await.unwrap(), None);
-    assert_eq!(store.open_generation(1, None, 2).await.unwrap(), None);
-    assert_eq!(store.mark(1).await.unwrap(), Some(mark));
-    assert_eq!(store.mark(2).await.unwrap(), None);
+    assert_eq!(mark_of(&store, 1).await, Some(mark));
+    assert_eq!(open_generation(&store, 1, None, 1).await.unwrap(), None);
+    assert_eq!(open_generation(&store, 1, None, 2).await.unwrap(), None);
+    assert_eq!(mark_of(&store, 1).await, Some(mark));
+    assert_eq!(mark_of(&store, 2).await, None);
 }
 
 pub async fn a_generation_follows_its_mark(place: &Place) {
     let (store, first) = ready(place).await;
     post(&store, vec![credit("a", Kind::Credit, "c", 5)]).await;
-    assert_eq!(store.open_generation(1, Some(&first), 2).await.unwrap(), None, "the mark has moved");
-    let mark = store.mark(1).await.unwrap().unwrap();
-    assert!(store.open_generation(1, Some(&mark), 1).await.is_err(), "generations only grow");
-    let second = store.open_generation(1, Some(&mark), 2).await.unwrap().unwrap();
-    assert_eq!(second, Mark { at: Position { generation: 2, seq: 0 }, digest: [b'0'; 40], fence: 2 });
+    assert_eq!(open_generation(&store, 1, Some(&first), 2).await.unwrap(), None, "the mark has moved");
+    let mark = mark_of(&store, 1).await.unwrap();
+    assert!(open_generation(&store, 1, Some(&mark), 1).await.is_err(), "generations only grow");
+    let second = open_generation(&store, 1, Some(&mark), 2).await.unwrap().unwrap();
+    assert_eq!(second, Mark { at: Position { generation: 2, seq: 0 }, digest: mark.digest, fence: 2 });
     let late = batch(1, mark, vec![credit("a", Kind::Credit, "late", 5)]);
-    assert!(!store.apply(&late).await.unwrap().moved, "a poster of the old generation comes too late");
+    assert!(!apply(&store, &late).await.unwrap().moved, "a poster of the old generation comes too late");
     post(&store, vec![credit("a", Kind::Credit, "d", 7)]).await;
     assert_eq!(sums(&store, "a").await, [12, 0, 0]);
     let mut session = store.read().await.unwrap();
@@ -63,9 +66,9 @@ pub async fn a_batch_moves_sums_and_mark(place: &Place) {
     refund.windows = vec![window(86_400, -10)];
     let entries = vec![credit("a", Kind::Credit, "c1", 100), charge, settle("b", "r1", 7, None), refund];
     let made = batch(1, mark, entries);
-    let applied = store.apply(&made).await.unwrap();
+    let applied = apply(&store, &made).await.unwrap();
     assert!(applied.moved && applied.duplicates.is_empty());
-    assert_eq!(store.mark(1).await.unwrap(), Some(made.to));
+    assert_eq!(mark_of(&store, 1).await, Some(made.to));
     assert_eq!(sums(&store, "a").await, [80, 20, 1]);
     assert_eq!(sums(&store, "b").await, [-7, 7, 1]);
     let counters = posted(&store, "a").await.counters;
@@ -90,12 +93,12 @@ pub async fn a_mark_that_moved_leaves_everything_alone(place: &Place) {
         Mark { at: Position { generation: 1, seq: 1 }, ..mark },
     ] {
         let entries = made.entries.iter().map(|(_, _, entry)| entry.clone()).collect();
-        assert!(!store.apply(&batch(1, from, entries)).await.unwrap().moved, "{from:?}");
+        assert!(!apply(&store, &batch(1, from, entries)).await.unwrap().moved, "{from:?}");
     }
-    assert_eq!(store.mark(1).await.unwrap(), Some(mark));
+    assert_eq!(mark_of(&store, 1).await, Some(mark));
     assert_eq!(sums(&store, "a").await, [0, 0, 0]);
-    assert!(store.apply(&made).await.unwrap().moved);
-    assert!(!store.apply(&made).await.unwrap().moved, "the same batch again");
+    assert!(apply(&store, &made).await.unwrap().moved);
+    assert!(!apply(&store, &made).await.unwrap().moved, "the same batch again");
     assert_eq!(sums(&store, "a").await, [100, 0, 0]);
 }
 
@@ -103,7 +106,7 @@ pub async fn two_posters_of_one_batch_apply_it_once(place: &Place) {
     let (store, mark) = ready(place).await;
     let other = place.store().await;
     let made = batch(1, mark, vec![credit("a", Kind::Credit, "c1", 100)]);
-    let (one, two) = tokio::join!(store.apply(&made), other.apply(&made));
+    let (one, two) = tokio::join!(apply(&store, &made), apply(&other, &made));
     assert!(one.unwrap().moved ^ two.unwrap().moved);
     assert_eq!(sums(&store, "a").await, [100, 0, 0]);
 }
@@ -120,21 +123,21 @@ pub async fn a_batch_that_does_not_fit_its_marks_is_refused(place: &Place) {
     let mut fence = good.clone();
     fence.to.fence += 1;
     for bad in [gap, short, empty, fence] {
-        assert!(matches!(store.apply(&bad).await, Err(StoreError::Refused { field: "batch", .. })));
+        assert!(matches!(apply(&store, &bad).await, Err(StoreError::Refused { field: "batch", .. })));
     }
-    assert_eq!(store.mark(1).await.unwrap(), Some(mark));
+    assert_eq!(mark_of(&store, 1).await, Some(mark));
 }
 
 pub async fn an_unknown_account_refuses_the_whole_batch(place: &Place) {
     let (store, mark) = ready(place).await;
     let made = batch(1, mark, vec![credit("a", Kind::Credit, "c1", 100), credit("ghost", Kind::Credit, "c1", 1)]);
-    let error = store.apply(&made).await.expect_err("an unknown account");
+    let error = apply(&store, &made).await.expect_err("an unknown account");
     assert!(matches!(&error, StoreError::Refused { field: "account", detail } if detail.contains("ghost")), "{error}");
-    assert_eq!(store.mark(1).await.unwrap(), Some(mark));
+    assert_eq!(mark_of(&store, 1).await, Some(mark));
     assert_eq!(sums(&store, "a").await, [0, 0, 0]);
     assert!(store.recent(1, None, 10).await.unwrap().is_empty());
     store.put_account(&account("ghost"), &AccountPatch::default()).await.unwrap();
-    assert!(store.apply(&made).await.unwrap().moved);
+    assert!(apply(&store, &made).await.unwrap().moved);
 }
 
 pub async fn a_sum_out_of_range_refuses_the_whole_batch(place: &Place) {
@@ -142,13 +145,13 @@ pub async fn a_sum_out_of_range_refuses_the_whole_batch(place: &Place) {
     post(&store, vec![credit("a", Kind::Credit, "c1", 1 << 52)]).await;
     let mark = Mark { at: Position { seq: 1, ..mark.at }, digest: digest(Position { generation: 1, seq: 1 }), ..mark };
     let mut flood: Vec<Entry> = (2..6).map(|n| credit("a", Kind::Credit, &format!("c{n}"), 1 << 52)).collect();
-    let error = store.apply(&batch(1, mark, flood.clone())).await.expect_err("out of range");
+    let error = apply(&store, &batch(1, mark, flood.clone())).await.expect_err("out of range");
     assert!(matches!(error, StoreError::Refused { field: "row", .. }), "{error}");
     flood.iter_mut().for_each(|entry| entry.balance = (1 << 54) - 1);
     flood.extend((6..900).map(|n| credit("a", Kind::Credit, &format!("c{n}"), (1 << 54) - 1)));
-    let error = store.apply(&batch(1, mark, flood)).await.expect_err("out of 64 bits");
+    let error = apply(&store, &batch(1, mark, flood)).await.expect_err("out of 64 bits");
     assert!(matches!(error, StoreError::Refused { field: "entries", .. }), "{error}");
-    assert_eq!(store.mark(1).await.unwrap(), Some(mark));
+    assert_eq!(mark_of(&store, 1).await, Some(mark));
     assert_eq!(sums(&store, "a").await, [1 << 52, 0, 0]);
 }
 
@@ -256,10 +259,10 @@ pub async fn many_rows_are_posted_fast(place: &Place) {
         let batches: Vec<usize> = if name == "one batch" { vec![ROWS] } else { vec![2000; 5] };
         let mut entries = rows.map(make);
         let begun = std::time::Instant::now();
-        let mut from = store.mark(1).await.unwrap().unwrap_or(mark);
+        let mut from = mark_of(&store, 1).await.unwrap_or(mark);
         for size in batches {
             let made = batch(1, from, entries.by_ref().take(size).collect());
-            assert!(store.apply(&made).await.unwrap().moved);
+            assert!(apply(&store, &made).await.unwrap().moved);
             from = made.to;
         }
         let took = begun.elapsed();

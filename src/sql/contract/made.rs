@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    engine::ports::{AccountPatch, Applied, Batch, Digest, Mark, PolicyStore, Position, Posted, Posting},
+    engine::ports::{
+        AccountPatch, Applied, Batch, Cause, Digest, Mark, Opening, PolicyStore, Position, Posted, Posting, StoreError,
+    },
     quota::{
         clock::Millis,
         entry::{Entry, Kind, WindowDelta},
@@ -106,14 +108,37 @@ pub fn batch(shard: u16, from: Mark, entries: Vec<Entry>) -> Batch {
 pub async fn ready(place: &super::Place) -> (Arc<Store>, Mark) {
     let store = place.store().await;
     store.put_account(&account("a"), &AccountPatch::default()).await.unwrap();
-    let mark = store.open_generation(1, None, 1).await.unwrap().expect("a new shard");
+    let mark = open_generation(&store, 1, None, 1).await.unwrap().expect("a new shard");
     (store, mark)
+}
+
+pub async fn mark_of(store: &Store, shard: u16) -> Option<Mark> {
+    store.opened(shard).await.unwrap().map(|opened| opened.mark)
+}
+
+/// Opens a generation for Redis `r<generation>`.
+pub async fn open_generation(
+    store: &Store,
+    shard: u16,
+    expected: Option<&Mark>,
+    generation: u32,
+) -> Result<Option<Mark>, StoreError> {
+    let cause = if expected.is_some() { Cause::Restarted } else { Cause::First };
+    let run_id = format!("r{generation}");
+    let opening = Opening { generation, run_id, cause, redone: 0, merged: 0, seen: None, kept_until: None };
+    store.open_generation(shard, expected, &opening).await
+}
+
+/// Posts one batch.
+pub async fn apply(store: &Store, batch: &Batch) -> Result<Applied, StoreError> {
+    let mut applied = store.apply(std::slice::from_ref(batch)).await?;
+    Ok(applied.pop().expect("an answer for the batch"))
 }
 
 /// Posts entries to shard 1 after its present mark.
 pub async fn post(store: &Store, entries: Vec<Entry>) -> Applied {
-    let mark = store.mark(1).await.unwrap().expect("an open shard");
-    let applied = store.apply(&batch(1, mark, entries)).await.unwrap();
+    let mark = mark_of(store, 1).await.expect("an open shard");
+    let applied = apply(store, &batch(1, mark, entries)).await.unwrap();
     assert!(applied.moved);
     applied
 }

@@ -1,47 +1,106 @@
-//! What every backend must do. Each case is a function over an open [`Store`]; `contract!` runs all
-//! of them against one backend, each on a database of its own. A new backend adds one line.
+//! What every backend must do. Each case is a function over an open [`Store`], on a database of its
+//! own; `contract!` runs all of them against every backend. SQLite has a test for each case; the servers
+//! have one test for all, because a server takes longer to start than the cases run.
 
+mod cases_audit;
+mod cases_concurrent;
 mod cases_ledger;
 mod cases_policy;
 mod cases_posting;
+mod cases_recovery;
+mod cases_values;
 mod made;
+mod servers;
+#[path = "../../tests/harness/sql_server.rs"]
+mod sql_server;
+mod upgrade;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use super::{Store, open};
 use crate::quota::window::Zone;
+use sql_server::{MariaDb, Postgres, SqlServer};
 
-/// A database that goes away with the value.
+/// A database that goes away with the value, or with its server.
 struct Place {
-    folder: tempfile::TempDir,
+    url: String,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Place {
     fn sqlite() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}", folder.path().join("data").join("quotad.db").display());
+        Self { url, _folder: Some(folder) }
+    }
+
+    fn of(server: &SqlServer) -> Self {
+        Self { url: server.database(), _folder: None }
     }
 
     /// Opens the database, again if need be.
     async fn store(&self) -> Arc<Store> {
-        let path = self.folder.path().join("data").join("quotad.db");
-        open(&format!("sqlite://{}", path.display()), Zone::utc()).await.expect("a database")
+        open(&self.url, Zone::utc()).await.expect("a database")
     }
 }
 
+/// A case by its name.
+type Case = (&'static str, fn(Place) -> Pin<Box<dyn Future<Output = ()> + Send>>);
+
+/// Runs all cases, a few at once, and names those that failed.
+async fn all_on(server: &SqlServer, cases: &'static [Case]) {
+    const AT_ONCE: usize = 4;
+    let mut failed = Vec::new();
+    let mut rest = cases.iter();
+    let mut running = tokio::task::JoinSet::new();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some((name, case)) = rest.next()
+        {
+            let run = tokio::spawn(case(Place::of(server)));
+            running.spawn(async move { (*name, run.await) });
+        }
+        match running.join_next().await {
+            Some(done) => {
+                let (name, result) = done.expect("this task only waits");
+                if result.is_err() {
+                    failed.push(name);
+                }
+            }
+            None => break,
+        }
+    }
+    assert!(failed.is_empty(), "on {:?} failed: {}", server.kind, failed.join(", "));
+}
+
 macro_rules! contract {
-    ($backend:ident, $place:expr, $($file:ident :: { $($case:ident),* $(,)? })*) => {
-        mod $backend {
+    ($($file:ident :: { $($case:ident),* $(,)? })*) => {
+        mod sqlite {
             $($(
-                #[tokio::test]
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    super::$file::$case(&$place).await;
+                    super::$file::$case(&super::Place::sqlite()).await;
                 }
             )*)*
         }
+
+        const CASES: &[Case] = &[$($(
+            (stringify!($case), |place| Box::pin(async move { $file::$case(&place).await })),
+        )*)*];
     };
 }
 
-contract! { sqlite, super::Place::sqlite(),
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_keeps_the_contract() {
+    all_on(&Postgres::start_with(&["-c", "max_connections=200"]), CASES).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_keeps_the_contract() {
+    all_on(&MariaDb::start_with(&["--max-connections=200"]), CASES).await;
+}
+
+contract! {
     cases_policy::{
         an_account_is_created_merged_and_read_back,
         a_key_reads_back_whole,
@@ -71,6 +130,33 @@ contract! { sqlite, super::Place::sqlite(),
         usage_outlives_keys_limits_and_the_account,
         many_rows_are_posted_fast,
     }
+    cases_recovery::{
+        a_generation_goes_on_with_the_digest,
+        the_audit_of_a_generation_is_kept,
+        every_open_shard_is_listed,
+        rows_come_oldest_first_across_generations,
+        operations_are_known_in_bulk,
+        what_was_not_taken_back_is_found,
+    }
+    cases_concurrent::{
+        batches_of_many_shards_are_posted_at_once,
+        an_error_in_one_batch_posts_none,
+        two_posters_of_overlapping_shards_post_each_once,
+        four_sidecars_post_everything_once,
+        a_new_database_is_opened_by_many_at_once,
+        one_of_many_opens_the_first_generation,
+    }
+    cases_values::{
+        ids_that_differ_in_case_are_different,
+        texts_of_any_script_are_kept,
+        the_largest_amounts_are_kept,
+        a_zero_character_does_not_stop_the_ledger,
+    }
+    cases_audit::{
+        the_sums_are_what_the_ledger_adds_up_to,
+        sums_are_set_to_what_the_ledger_adds_up_to,
+        sums_are_mended_beside_a_poster,
+    }
     cases_ledger::{
         an_operation_is_found_by_its_name,
         the_latest_record_of_a_reservation_is_found,
@@ -85,8 +171,9 @@ async fn urls_that_cannot_stand_are_named() {
     for (url, says) in [
         ("sqlite::memory:", "in memory"),
         ("sqlite://x?mode=memory", "in memory"),
-        ("postgres://localhost/q", "next version"),
-        ("mysql://localhost/q", "next version"),
+        ("postgres://localhost/q?sslmod=require", "`sslmod`"),
+        ("mysql://localhost/q?sslmode=require&password=x", "`password`"),
+        ("mysql://localhost:port/q", "no URL of a MySQL server"),
         ("redis://localhost", "`redis`"),
         ("quotad.db", "no database URL"),
     ] {
