@@ -4,36 +4,30 @@
 //! Every step is a compare-and-set on what was read, so that it can stop anywhere and several sidecars
 //! may attach at once: whoever comes second reads again.
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::error;
 
 use super::{
-    checkpoint::{Text, after_overlap},
-    concurrent, gauges,
-    poster::{PostError, Poster, Step},
-    rebuild::rebuild,
-    standing::{Standing, compare, differs, fence_for, is_empty, is_past},
+    concurrent,
+    poster::Poster,
+    recovery::{Outcome, Server, attach_shard},
+    report::Report,
 };
-use crate::engine::ports::{Mark, Position, ServerFacts, ShardMeta, StoreError, Unavailable};
+use crate::{
+    engine::ports::{Opened, ServerFacts, StoreError, Unavailable},
+    faults::{self, Mutant},
+};
 
 /// Shards attached at once.
 const SHARDS_AT_ONCE: usize = 16;
-/// Looks at one shard before its attach is put off; each ends with somebody's step done.
-const LOOKS_MAX: usize = 200;
-/// Pause before looking again at a shard that another sidecar recovers.
-const ELSEWHERE_PAUSE: Duration = Duration::from_millis(50);
-/// A recovery that takes longer may be taken over.
-const RECOVERY_LEASE: Duration = Duration::from_secs(30);
 /// Pauses between attempts while Redis or SQL is away.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// How often an attached server is asked whether it still may be used: somebody may have allowed it to
+/// throw balances away.
+const FITNESS_INTERVAL: Duration = Duration::from_secs(2);
 /// A shard that was refused is looked at again this often: somebody may have put it right.
 const REFUSED_RETRY: Duration = Duration::from_secs(30);
 
@@ -68,51 +62,14 @@ impl From<StoreError> for AttachError {
     }
 }
 
-/// A shard whose memory in Redis was lost, and that goes on from SQL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rebuilt {
-    pub shard: u16,
-    /// Where SQL stood: entries after it that were not yet posted are lost.
-    pub after: Position,
-    /// True: Redis had nothing at all, so nobody can say whether there were such entries. False: it
-    /// was an older state of what SQL has. Either way holds are gone, and so is what Redis had
-    /// acknowledged, but neither kept nor seen posted.
-    pub empty: bool,
-    pub generation: u32,
-}
-
-/// What an attach did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    pub run_id: String,
-    /// The append-only file was rewritten, because the server is another process than last time.
-    pub rewritten: bool,
-    /// Shards that nobody had opened before.
-    pub opened: usize,
-    /// Shards whose sides agree.
-    pub agreed: usize,
-    pub rebuilt: Vec<Rebuilt>,
-    /// Shards that are not served, and why.
-    pub refused: Vec<(u16, String)>,
-}
-
-enum Outcome {
-    Agreed,
-    Opened,
-    Rebuilt(Rebuilt),
-    Refused(String),
-}
-
 /// Attaches shards.
 pub struct Attach {
     poster: Arc<Poster>,
-    /// The server that was attached last.
-    attached: Mutex<Option<String>>,
 }
 
 impl Attach {
     pub(super) fn new(poster: Arc<Poster>) -> Self {
-        Self { poster, attached: Mutex::new(None) }
+        Self { poster }
     }
 
     /// Attaches again and again until `stop` resolves.
@@ -152,7 +109,18 @@ impl Attach {
                 () = &mut stop => return Ok(()),
                 // While attempts fail, the pause decides: the signal may be pending all the time.
                 () = self.poster.ports.stream.needs_attach(), if failures == 0 => {}
+                () = self.until_unfit(), if failures == 0 => {}
                 () = again => {}
+            }
+        }
+    }
+
+    /// Resolves when the server answers, but must not be used any more.
+    async fn until_unfit(&self) {
+        loop {
+            sleep(FITNESS_INTERVAL).await;
+            if self.poster.ports.stream.server().await.is_ok_and(|facts| !is_fit(&facts)) {
+                return;
             }
         }
     }
@@ -163,33 +131,55 @@ impl Attach {
     /// [`AttachError`]; what was served before is served on, unless the server is another one.
     pub async fn run_once(&self) -> Result<Report, AttachError> {
         let ports = &self.poster.ports;
+        // Before the server is asked who it is: one that comes after that is another era.
+        let era = ports.counters.era();
         let facts = ports.stream.server().await?;
-        let same = self.attached_to().as_deref() == Some(facts.run_id.as_str());
+        let same = self.poster.attached_to().as_deref() == Some(facts.run_id.as_str());
         if !same || !is_fit(&facts) {
             self.serve_none();
         }
         check_fit(&facts)?;
         self.check_constants().await?;
         let rewritten = self.rewrite_once(&facts).await?;
-        let poster = &self.poster;
-        let shards = 0..poster.settings.constants.shards;
-        let outcomes = concurrent::map(shards, SHARDS_AT_ONCE, |shard| {
-            let poster = poster.clone();
-            async move { (shard, attach_shard(&poster, shard).await) }
-        })
-        .await;
-        let mut report = Report { run_id: facts.run_id.clone(), rewritten, ..Report::default() };
+        // Write-back opens generations that SQL lacks for this server.
+        self.poster.set_attached(Some(facts.run_id.clone()));
+        let server = Server { run_id: facts.run_id, era };
+        let outcomes = self.attach_shards(&server).await?;
+        let mut report = Report { run_id: server.run_id, rewritten, ..Report::default() };
+        let mut put_off = None;
         for (shard, outcome) in outcomes {
-            match outcome? {
-                Outcome::Agreed => report.agreed += 1,
-                Outcome::Opened => report.opened += 1,
-                Outcome::Rebuilt(rebuilt) => report.rebuilt.push(rebuilt),
-                Outcome::Refused(sentence) => report.refused.push((shard, sentence)),
+            match outcome {
+                Ok(Outcome::Agreed) => report.agreed += 1,
+                Ok(Outcome::Opened) => report.opened += 1,
+                Ok(Outcome::Recovered(recovered)) => report.recovered.push(recovered),
+                Ok(Outcome::Refused(sentence)) => report.refused.push((shard, sentence)),
+                Err(reason) => put_off = Some(reason),
             }
         }
-        self.set_attached(Some(facts.run_id));
-        tell(&mut report);
-        Ok(report)
+        // What was done is told, whatever is left to do.
+        report.tell();
+        match put_off {
+            Some(reason) => Err(reason.into()),
+            None => Ok(report),
+        }
+    }
+
+    /// One read of SQL for all shards: what it says is old by the time it is used, and only good
+    /// enough to see that nothing is wrong.
+    async fn attach_shards(&self, server: &Server) -> Result<Vec<(u16, Result<Outcome, Unavailable>)>, AttachError> {
+        let poster = &self.poster;
+        let shards = poster.settings.constants.shards;
+        let mut views: Vec<Option<Opened>> = vec![None; usize::from(shards)];
+        for opened in poster.ports.posting.all_opened().await? {
+            if let Some(view) = views.get_mut(usize::from(opened.shard)) {
+                *view = Some(opened);
+            }
+        }
+        let outcomes = concurrent::map((0..shards).zip(views), SHARDS_AT_ONCE, |(shard, view)| {
+            let (poster, server) = (poster.clone(), server.clone());
+            async move { (shard, attach_shard(&poster, &server, shard, view.as_ref()).await) }
+        });
+        Ok(outcomes.await)
     }
 
     async fn check_constants(&self) -> Result<(), AttachError> {
@@ -217,7 +207,10 @@ impl Attach {
         if ports.posting.last_run_id().await?.as_deref() == Some(facts.run_id.as_str()) {
             return Ok(false);
         }
-        ports.stream.rewrite_aof().await?;
+        if !faults::is(Mutant::NoAofRewrite) {
+            ports.stream.rewrite_aof().await?;
+        }
+        crate::fail_point!("rewrite-done");
         ports.posting.set_run_id(&facts.run_id).await?;
         Ok(true)
     }
@@ -226,15 +219,7 @@ impl Attach {
         for shard in 0..self.poster.settings.constants.shards {
             self.poster.ports.stream.serve(shard, None);
         }
-        self.set_attached(None);
-    }
-
-    fn attached_to(&self) -> Option<String> {
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_attached(&self, run_id: Option<String>) {
-        *self.attached.lock().unwrap_or_else(PoisonError::into_inner) = run_id;
+        self.poster.set_attached(None);
     }
 }
 
@@ -259,156 +244,4 @@ fn check_fit(facts: &ServerFacts) -> Result<(), AttachError> {
         return Err(AttachError::Unfit("Redis could not write its append-only file; look at its disk".into()));
     }
     Ok(())
-}
-
-/// One shard, until its sides stand together or are known to differ.
-async fn attach_shard(poster: &Poster, shard: u16) -> Result<Outcome, Unavailable> {
-    let stream = &poster.ports.stream;
-    let mut lost: Option<(Position, bool)> = None;
-    for _ in 0..LOOKS_MAX {
-        // In this order: a healthy Redis is never behind a mark that was read before it.
-        let mark = poster.ports.posting.mark(shard).await?;
-        let meta = stream.meta(shard).await?;
-        let refusal = match (compare(mark.as_ref(), meta.as_ref()), &mark, &meta) {
-            (Standing::Agree, Some(mark), Some(_)) => {
-                if has_overlap(poster, shard, mark).await? {
-                    stream.serve(shard, Some(mark.at.generation));
-                    return Ok(Outcome::Agreed);
-                }
-                differs(mark)
-            }
-            (Standing::Missing, _, _) => {
-                stream.set_meta(shard, None, &fence_for(mark.as_ref())).await?;
-                continue;
-            }
-            (Standing::Behind, Some(mark), Some(meta)) => {
-                let in_ledger = poster.ports.posting.digest_at(shard, meta.top).await?;
-                if is_past(meta, in_ledger.as_ref()) {
-                    lost.get_or_insert((mark.at, false));
-                    stream.set_meta(shard, Some(meta), &ShardMeta { open: false, ..*meta }).await?;
-                    continue;
-                }
-                format!("{}, and Redis is at {}", differs(mark), Text(meta.top))
-            }
-            (standing @ (Standing::FencedAhead | Standing::FencedDone | Standing::FencedEmpty), _, Some(meta)) => {
-                // A recovery that began elsewhere, perhaps in a process that is gone, is reported too.
-                if meta.top != Position::default() {
-                    lost.get_or_insert((meta.top, is_empty(meta)));
-                }
-                match recover(poster, shard, &standing, mark.as_ref(), meta).await? {
-                    Recovery::Again => continue,
-                    Recovery::Opened(generation) => return Ok(opened(shard, generation, lost)),
-                    Recovery::Refused(sentence) => sentence,
-                }
-            }
-            (Standing::Diverged(sentence), _, _) => sentence,
-            (other, _, _) => return Err(Unavailable::Corrupt(format!("shard {shard} stands {other:?}"))),
-        };
-        // What was compared may have moved while it was: only what stands still differs.
-        if poster.ports.posting.mark(shard).await? == mark && same_history(&stream.meta(shard).await?, &meta) {
-            stream.serve(shard, None);
-            return Ok(Outcome::Refused(refusal));
-        }
-    }
-    Err(Unavailable::Recovering)
-}
-
-fn opened(shard: u16, generation: u32, lost: Option<(Position, bool)>) -> Outcome {
-    match lost {
-        Some((after, empty)) => Outcome::Rebuilt(Rebuilt { shard, after, empty, generation }),
-        None => Outcome::Opened,
-    }
-}
-
-/// A shard that takes traffic moves on; its fence and generation stay while nobody recovers it.
-fn same_history(now: &Option<ShardMeta>, before: &Option<ShardMeta>) -> bool {
-    match (now, before) {
-        (Some(now), Some(before)) => now.open == before.open && now.top.generation == before.top.generation,
-        (now, before) => now == before,
-    }
-}
-
-/// Whether the stream holds the mark's entry, with its digest.
-async fn has_overlap(poster: &Poster, shard: u16, mark: &Mark) -> Result<bool, Unavailable> {
-    let stream = poster.ports.stream.read(shard, mark.at, 1).await?;
-    Ok(after_overlap(mark, &stream).is_ok())
-}
-
-enum Recovery {
-    /// A step was done, here or elsewhere: look again.
-    Again,
-    Opened(u32),
-    Refused(String),
-}
-
-/// One step of a fenced shard's way back. The lease keeps two sidecars from wiping at once.
-async fn recover(
-    poster: &Poster,
-    shard: u16,
-    standing: &Standing,
-    mark: Option<&Mark>,
-    fence: &ShardMeta,
-) -> Result<Recovery, Unavailable> {
-    let stream = &poster.ports.stream;
-    let lease = format!("recover-{shard}");
-    let holder = &poster.settings.holder;
-    let ttl_ms = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-    if !stream.lease(&lease, holder, ttl_ms(RECOVERY_LEASE)).await? {
-        sleep(ELSEWHERE_PAUSE).await;
-        return Ok(Recovery::Again);
-    }
-    // Only now is it certain that nobody else moved the fence since it was read.
-    if stream.meta(shard).await? != Some(*fence) {
-        return Ok(Recovery::Again);
-    }
-    match (standing, mark) {
-        (Standing::FencedAhead, _) => match poster.post_once(shard).await {
-            Ok(Step::Idle) => Ok(Recovery::Refused(format!("the stream ends before {}", Text(fence.top)))),
-            Ok(Step::Posted { .. } | Step::Overtaken) => Ok(Recovery::Again),
-            Err(PostError::Stopped(sentence)) => Ok(Recovery::Refused(sentence)),
-            Err(PostError::Unavailable(reason)) => Err(reason),
-        },
-        (Standing::FencedEmpty, Some(mark)) => {
-            let opened = rebuild(poster, shard, fence, mark).await?;
-            // Runs out by itself when this fails.
-            let _ = stream.lease(&lease, holder, 1).await;
-            Ok(if opened { Recovery::Opened(mark.at.generation) } else { Recovery::Again })
-        }
-        (_, mark) => {
-            let next = mark.map_or(1, |mark| mark.at.generation.saturating_add(1));
-            poster.ports.posting.open_generation(shard, mark, next).await?;
-            Ok(Recovery::Again)
-        }
-    }
-}
-
-/// The lines and numbers that an operator needs.
-fn tell(report: &mut Report) {
-    report.rebuilt.sort_by_key(|rebuilt| rebuilt.shard);
-    report.refused.sort();
-    gauges::attached(report.refused.len(), report.rebuilt.len());
-    if report.opened > 0 || report.rewritten {
-        info!(run_id = report.run_id, opened = report.opened, agreed = report.agreed, "attached to Redis");
-    }
-    let places = |empty: bool| {
-        let of_kind = report.rebuilt.iter().filter(|rebuilt| rebuilt.empty == empty);
-        of_kind.map(|rebuilt| format!("{}:{}", rebuilt.shard, Text(rebuilt.after))).collect::<Vec<_>>()
-    };
-    let (empty, behind) = (places(true), places(false));
-    if !empty.is_empty() {
-        warn!(
-            after = empty.join(" "),
-            "Redis had lost these shards: holds are gone, and so is what was charged after these places and not posted"
-        );
-    }
-    if !behind.is_empty() {
-        warn!(
-            after = behind.join(" "),
-            "Redis was behind the database on these shards: holds are gone, and so is what was charged after these places \
-             and not posted"
-        );
-    }
-    for (shard, reason) in &report.refused {
-        error!(shard, reason, "a shard is not served");
-    }
 }

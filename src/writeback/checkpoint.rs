@@ -5,12 +5,10 @@
 use sha1::{Digest as _, Sha1};
 
 use crate::{
-    engine::ports::{Batch, Digest, Mark, Position, RawEntry},
+    engine::ports::{Batch, Digest, Mark, NO_DIGEST, Position, RawEntry},
+    faults::{self, Mutant},
     quota::entry::Entry,
 };
-
-/// The digest before the first entry of a generation.
-pub(crate) const NO_DIGEST: Digest = [b'0'; 40];
 
 /// Why a stream does not continue what SQL has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,39 +50,79 @@ pub fn chain(previous: &Digest, payload: &[u8]) -> Digest {
     digest
 }
 
-/// The batch that a stream read from the mark (inclusive) makes; `None` when nothing follows it.
-pub(crate) fn batch(shard: u16, mark: &Mark, stream: &[RawEntry]) -> Result<Option<Batch>, Divergence> {
-    let mut to = *mark;
-    let mut entries = Vec::with_capacity(stream.len());
-    for raw in after_overlap(mark, stream)? {
-        let expected = Position { seq: to.at.seq + 1, ..to.at };
-        if raw.at != expected {
-            return Err(Divergence::Gap { expected: Text(expected), found: Text(raw.at) });
-        }
-        if raw.digest != chain(&to.digest, &raw.payload) {
-            return Err(Divergence::Chain(Text(raw.at)));
-        }
-        let entry = Entry::unpack(&raw.payload).map_err(|_| Divergence::Payload(Text(raw.at)))?;
-        entries.push((raw.at, raw.digest, entry));
-        (to.at, to.digest) = (raw.at, raw.digest);
-    }
-    Ok((!entries.is_empty()).then_some(Batch { shard, from: *mark, to, entries }))
+/// What a stream says that follows the mark.
+#[derive(Clone, Debug)]
+pub(crate) enum Next {
+    Nothing,
+    /// Entries of the mark's generation.
+    Batch(Batch),
+    /// The next entry begins this later generation, which SQL does not have: it was restored from an
+    /// older copy, or this mark is an old one. The chain runs on from it.
+    Generation(Mark, u32),
 }
 
-/// What follows the mark's own entry. At the beginning of a generation there is none to find.
-pub(crate) fn after_overlap<'a>(mark: &Mark, stream: &'a [RawEntry]) -> Result<&'a [RawEntry], Divergence> {
-    if mark.at.seq == 0 {
-        return Ok(stream);
+/// What a stream read from the mark (inclusive) makes of it.
+pub(crate) fn next(shard: u16, mark: &Mark, stream: &[RawEntry]) -> Result<Next, Divergence> {
+    let mut to = *mark;
+    let mut entries = Vec::with_capacity(stream.len());
+    let mut is_checked = !faults::is(Mutant::NoOverlapCheck);
+    for raw in after_overlap(mark, stream)? {
+        if std::mem::replace(&mut is_checked, true) {
+            follow(&to.at, &to.digest, raw)?;
+        }
+        if raw.at.generation > to.at.generation {
+            if entries.is_empty() {
+                return Ok(Next::Generation(*mark, raw.at.generation));
+            }
+            break;
+        }
+        entries.push((raw.at, raw.digest, unpack(raw)?));
+        (to.at, to.digest) = (raw.at, raw.digest);
     }
+    Ok(if entries.is_empty() { Next::Nothing } else { Next::Batch(Batch { shard, from: *mark, to, entries }) })
+}
+
+/// Whether an entry is the one after a place: the next number, or the first of a later generation, and
+/// a digest that runs on.
+pub(crate) fn follow(at: &Position, digest: &Digest, raw: &RawEntry) -> Result<(), Divergence> {
+    let expected = Position { seq: at.seq + 1, ..*at };
+    let is_first = raw.at.seq == 1 && raw.at.generation > at.generation;
+    if raw.at != expected && !is_first {
+        return Err(Divergence::Gap { expected: Text(expected), found: Text(raw.at) });
+    }
+    if raw.digest != chain(digest, &raw.payload) && !faults::is(Mutant::SeqWithoutDigest) {
+        return Err(Divergence::Chain(Text(raw.at)));
+    }
+    Ok(())
+}
+
+/// The entry in a payload, which packs to the same bytes again: the ledger keeps it packed, under the
+/// digest of these.
+pub(crate) fn unpack(raw: &RawEntry) -> Result<Entry, Divergence> {
+    match Entry::unpack(&raw.payload) {
+        Ok(entry) if entry.pack() == raw.payload => Ok(entry),
+        Ok(_) | Err(_) => Err(Divergence::Payload(Text(raw.at))),
+    }
+}
+
+/// What follows the mark's own entry, which must be the mark's. A stream that begins right after it
+/// (trimmed, or of a new generation) proves as much by the first digest.
+pub(crate) fn after_overlap<'a>(mark: &Mark, stream: &'a [RawEntry]) -> Result<&'a [RawEntry], Divergence> {
     match stream.split_first() {
         Some((first, rest)) if first.at == mark.at => {
-            if first.digest == mark.digest {
-                Ok(rest)
-            } else {
-                Err(Divergence::Overlap(Text(mark.at)))
-            }
+            let same = first.digest == mark.digest
+                || faults::is(Mutant::NoOverlapCheck)
+                || faults::is(Mutant::SeqWithoutDigest);
+            if same { Ok(rest) } else { Err(Divergence::Overlap(Text(mark.at))) }
         }
-        _ => Err(Divergence::NoOverlap(Text(mark.at))),
+        Some((first, _))
+            if mark.at.seq > 0
+                && follow(&mark.at, &mark.digest, first).is_err()
+                && !faults::is(Mutant::NoOverlapCheck) =>
+        {
+            Err(Divergence::NoOverlap(Text(mark.at)))
+        }
+        _ => Ok(stream),
     }
 }
 
@@ -136,27 +174,63 @@ mod tests {
         assert_eq!(&chain(&NO_DIGEST, b"abc"), b"186e4f2d5680c456187cdf4b30f05c44ee1ef11f");
     }
 
+    fn batch(mark: &Mark, stream: &[RawEntry]) -> Option<Batch> {
+        match next(7, mark, stream).unwrap() {
+            Next::Batch(batch) => Some(batch),
+            Next::Nothing => None,
+            Next::Generation(_, generation) => panic!("generation {generation}"),
+        }
+    }
+
     #[test]
     fn a_batch_is_what_follows_the_mark() {
         let stream = stream(3, 5);
         for posted in 0..5 {
             let mark = mark_at(&stream, posted);
             let read = &stream[posted.saturating_sub(1)..];
-            let batch = batch(7, &mark, read).unwrap().unwrap();
+            let batch = batch(&mark, read).unwrap();
             assert_eq!((batch.shard, batch.from, batch.to), (7, mark, mark_at(&stream, 5)));
             assert_eq!(batch.entries.len(), 5 - posted);
         }
-        assert!(batch(7, &mark_at(&stream, 5), &stream[4..]).unwrap().is_none());
-        assert!(batch(7, &mark_at(&stream, 0), &[]).unwrap().is_none());
+        assert!(batch(&mark_at(&stream, 5), &stream[4..]).is_none());
+        assert!(batch(&mark_at(&stream, 0), &[]).is_none());
+        assert!(batch(&mark_at(&stream, 5), &[]).is_none());
+    }
+
+    #[test]
+    fn a_first_entry_whose_digest_runs_on_needs_no_entry_before_it() {
+        let good = stream(1, 5);
+        assert_eq!(batch(&mark_at(&good, 2), &good[2..]).unwrap().entries.len(), 3);
+        let mut changed = good.clone();
+        changed[2].payload = entry(9).pack();
+        let divergence = next(0, &mark_at(&good, 2), &changed[2..]).unwrap_err();
+        assert_eq!(divergence, Divergence::NoOverlap(Text(good[1].at)));
+    }
+
+    #[test]
+    fn a_batch_ends_where_a_generation_does_and_the_chain_runs_on() {
+        let mut two = stream(1, 5);
+        for (seq, raw) in (1..).zip(&mut two[3..]) {
+            raw.at = Position { generation: 4, seq };
+        }
+        let first = batch(&mark_at(&two, 1), &two).unwrap();
+        assert_eq!((first.to.at, first.entries.len()), (Position { generation: 1, seq: 3 }, 2));
+        assert!(matches!(next(7, &first.to, &two[2..]), Ok(Next::Generation(_, 4))));
+        assert!(matches!(next(7, &first.to, &two[3..]), Ok(Next::Generation(_, 4))), "without the entry before it");
+        let begun = Mark { at: Position { generation: 4, seq: 0 }, ..first.to };
+        assert_eq!(batch(&begun, &two[3..]).unwrap().entries.len(), 2);
+        let other = Mark { digest: NO_DIGEST, ..begun };
+        assert_eq!(next(7, &other, &two[3..]).unwrap_err(), Divergence::Chain(Text(two[3].at)));
+        let later = Mark { at: Position { generation: 5, seq: 0 }, ..first.to };
+        assert!(next(7, &later, &two[3..]).is_err(), "back to an older generation");
     }
 
     #[test]
     fn histories_that_differ_are_told_apart() {
         let good = stream(1, 5);
-        let check = |seq: usize, read: &[RawEntry]| batch(0, &mark_at(&good, seq), read).unwrap_err();
+        let check = |seq: usize, read: &[RawEntry]| next(0, &mark_at(&good, seq), read).unwrap_err();
         let at = |seq: u64| Text(Position { generation: 1, seq });
-        assert_eq!(check(2, &good[2..]), Divergence::NoOverlap(at(2)));
-        assert_eq!(check(2, &[]), Divergence::NoOverlap(at(2)));
+        assert_eq!(check(2, &good[3..]), Divergence::NoOverlap(at(2)));
         let mut other = good.clone();
         other[1].digest = NO_DIGEST;
         assert_eq!(check(2, &other[1..]), Divergence::Overlap(at(2)));
@@ -170,8 +244,7 @@ mod tests {
         garbage[3].payload = b"?".to_vec();
         garbage[3].digest = chain(&garbage[2].digest, b"?");
         assert_eq!(check(2, &garbage[1..]), Divergence::Payload(at(4)));
-        let next = stream(2, 1);
-        let found = Text(next[0].at);
-        assert_eq!(check(0, &next), Divergence::Gap { expected: at(1), found });
+        let second = &stream(2, 2)[1..];
+        assert_eq!(check(0, second), Divergence::Gap { expected: at(1), found: Text(second[0].at) });
     }
 }

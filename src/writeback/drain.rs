@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::poster::{PostError, Poster, Step};
 use crate::{
-    engine::ports::{Drain, Unavailable},
+    engine::ports::{Drain, Position, Unavailable},
     quota::id::AccountId,
 };
 
@@ -27,27 +27,30 @@ impl Drainer {
         Self { poster }
     }
 
-    async fn drain_shard(&self, shard: u16) -> Result<(), Unavailable> {
+    async fn drain_shard(&self, shard: u16) -> Result<Position, Unavailable> {
         let meta = self.poster.ports.stream.meta(shard).await?.ok_or(Unavailable::Recovering)?;
         if !meta.open {
             return Err(Unavailable::Recovering);
         }
-        // Whatever the mark was when it was last seen, SQL has at least that.
-        while self.poster.seen(shard).await? < meta.top {
-            match self.poster.post_once(shard).await {
+        while !self.poster.has(shard, &meta).await? {
+            match self.poster.post(shard).await {
                 Ok(Step::Idle) => sleep(LOOK_AGAIN).await,
                 Ok(Step::Posted { .. } | Step::Overtaken) => {}
-                Err(PostError::Unavailable(reason)) => return Err(reason),
-                Err(PostError::Stopped(sentence)) => return Err(Unavailable::Store(sentence)),
+                Err(error) => match self.poster.judge(shard, error).await {
+                    PostError::Unavailable(reason) => return Err(reason),
+                    stopped @ (PostError::Diverged(_) | PostError::Stopped(_)) => {
+                        return Err(Unavailable::Store(stopped.to_string()));
+                    }
+                },
             }
         }
-        Ok(())
+        Ok(meta.top)
     }
 }
 
 #[async_trait]
 impl Drain for Drainer {
-    async fn drain(&self, account: &AccountId) -> Result<(), Unavailable> {
+    async fn drain(&self, account: &AccountId) -> Result<Position, Unavailable> {
         let shard = self.poster.ports.counters.shard_of(account);
         timeout(PATIENCE, self.drain_shard(shard)).await.unwrap_or(Err(Unavailable::Timeout))
     }

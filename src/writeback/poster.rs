@@ -1,14 +1,21 @@
-//! One batch of one shard: read the mark, read the stream from it, check, post, trim. The worker and
-//! [`super::Drainer`] both call it; other sidecars may do the same at the same time, and the mark's
-//! compare-and-set lets one of them win.
+//! From the streams into SQL: read the mark, read the stream from it, check, post, trim. [`Poster::post`]
+//! does one batch of one shard, for drain and attach; the worker does many shards in one transaction
+//! with the same steps. Other sidecars may do the same at the same time, and the mark's compare-and-set
+//! lets one of them win.
 
-use tokio::sync::{Mutex, MutexGuard};
-use tracing::debug;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Ports, Settings, checkpoint, compensate::compensate, gauges};
-use crate::{
-    engine::ports::{Batch, Mark, Position, StoreError, Unavailable},
-    quota::clock::Millis,
+use tokio::sync::OwnedMutexGuard;
+use tracing::{debug, warn};
+
+use super::{
+    Ports, Settings,
+    checkpoint::{self, Divergence, Next, Text},
+    compensate::compensate,
+    gauges,
+};
+use crate::engine::ports::{
+    Applied, Batch, Cause, Mark, Opening, Position, RawEntry, ShardMeta, StoreError, Unavailable,
 };
 
 /// A stream is trimmed when so many of its entries can go.
@@ -21,7 +28,7 @@ pub(super) enum Step {
     Idle,
     /// A batch was posted; `more` when it was as large as batches get.
     Posted { more: bool },
-    /// Somebody else moved the mark: look again.
+    /// Somebody else moved the mark, or a generation was opened: look again.
     Overtaken,
 }
 
@@ -31,114 +38,210 @@ pub(super) enum PostError {
     /// Redis or SQL did not answer: later. A commit may or may not have happened.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The shard's write-back stands still until somebody looks; nothing is skipped.
+    /// The stream does not follow from the mark, and both still are what they were.
+    #[error("{0}")]
+    Diverged(Divergence),
+    /// SQL refuses the entries. Nothing is skipped: somebody must look.
     #[error("{0}")]
     Stopped(String),
 }
 
 /// What is known of a shard's write-back between steps.
 #[derive(Debug, Default)]
-struct ShardState {
+pub(super) struct ShardState {
     /// SQL's mark when last seen. May be old; then posting from it changes nothing.
     mark: Option<Mark>,
-    /// When the oldest entry not yet posted was made, as far as known.
-    oldest: Option<Millis>,
     /// Up to here the stream was trimmed.
     trimmed: Position,
+}
+
+pub(super) type Held = OwnedMutexGuard<ShardState>;
+
+/// What this process has seen of a shard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// Where SQL was, at least until it was restored from a copy.
+    posted: Option<Position>,
+    /// The highest place that Redis was at.
+    top: Position,
 }
 
 pub(super) struct Poster {
     pub ports: Ports,
     pub settings: Settings,
-    shards: Vec<Mutex<ShardState>>,
+    /// One step per shard and process at a time: drains that come second find it done.
+    shards: Vec<Arc<tokio::sync::Mutex<ShardState>>>,
+    seen: Mutex<Vec<Seen>>,
+    /// The server that was attached last.
+    attached: Mutex<Option<String>>,
 }
 
 impl Poster {
     pub fn new(ports: Ports, settings: Settings) -> Self {
-        let shards = (0..settings.constants.shards).map(|_| Mutex::default()).collect();
-        Self { ports, settings, shards }
+        let count = usize::from(settings.constants.shards);
+        let shards = (0..count).map(|_| Arc::default()).collect();
+        let seen = Mutex::new(vec![Seen::default(); count]);
+        Self { ports, settings, shards, seen, attached: Mutex::default() }
     }
 
-    async fn state(&self, shard: u16) -> Result<MutexGuard<'_, ShardState>, Unavailable> {
+    /// The server that was attached last.
+    pub fn attached_to(&self) -> Option<String> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_attached(&self, run_id: Option<String>) {
+        *self.attached.lock().unwrap_or_else(PoisonError::into_inner) = run_id;
+    }
+
+    /// Where SQL was when somebody here last looked; `None` before the first look.
+    pub fn posted(&self, shard: u16) -> Option<Position> {
+        self.with_seen(shard, |seen| seen.posted).flatten()
+    }
+
+    /// SQL is there.
+    pub fn saw_posted(&self, shard: u16, at: Position) {
+        self.with_seen(shard, |seen| seen.posted = Some(at));
+    }
+
+    /// Redis is there.
+    pub fn saw_top(&self, shard: u16, top: Position) {
+        self.with_seen(shard, |seen| seen.top = seen.top.max(top));
+    }
+
+    /// The highest place that Redis was known to be at.
+    pub fn top_seen(&self, shard: u16) -> Position {
+        self.with_seen(shard, |seen| seen.top).unwrap_or_default()
+    }
+
+    fn with_seen<T>(&self, shard: u16, look: impl FnOnce(&mut Seen) -> T) -> Option<T> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get_mut(usize::from(shard)).map(look)
+    }
+
+    async fn hold(&self, shard: u16) -> Result<Held, Unavailable> {
         match self.shards.get(usize::from(shard)) {
-            Some(state) => Ok(state.lock().await),
+            Some(state) => Ok(state.clone().lock_owned().await),
             None => Err(Unavailable::Corrupt(format!("there is no shard {shard}"))),
         }
     }
 
+    /// `None` while somebody here is at work on the shard.
+    pub fn try_hold(&self, shard: u16) -> Option<Held> {
+        self.shards.get(usize::from(shard))?.clone().try_lock_owned().ok()
+    }
+
     /// The mark as it was last seen, from SQL when it never was; `Recovering` for a shard that was
     /// never opened. SQL may be further by now.
-    pub async fn seen(&self, shard: u16) -> Result<Position, Unavailable> {
-        let mut state = self.state(shard).await?;
-        Ok(self.mark(shard, &mut state).await?.at)
-    }
-
-    /// When the oldest entry not yet posted was made, as far as known.
-    pub async fn oldest(&self, shard: u16) -> Option<Millis> {
-        self.state(shard).await.ok()?.oldest
-    }
-
-    /// Posts the next batch of the shard.
-    pub async fn post_once(&self, shard: u16) -> Result<Step, PostError> {
-        let mut state = self.state(shard).await?;
-        let mark = self.mark(shard, &mut state).await?;
-        // One more than a batch: the mark's own entry comes first.
-        let most = self.settings.batch_entries_max;
-        let stream = self.ports.stream.read(shard, mark.at, most.saturating_add(1)).await?;
-        let batch = match checkpoint::batch(shard, &mark, &stream) {
-            Ok(Some(batch)) => batch,
-            Ok(None) => {
-                state.oldest = None;
-                // Nobody posts a shard that seems up to date: if this one seemed behind, its mark is
-                // of a generation that a rebuild has closed. Read it again the next time.
-                state.mark = None;
-                return Ok(Step::Idle);
-            }
-            Err(divergence) => {
-                state.mark = None;
-                return self.diverged(shard, &mark, &divergence).await;
-            }
-        };
-        state.oldest = batch.entries.first().map(|(_, _, entry)| entry.at);
-        // Until the answer is here, the mark is unknown; so it is when this future is dropped.
-        state.mark = None;
-        let applied = self.ports.posting.apply(&batch).await.map_err(|error| refused(shard, &batch, error))?;
-        if !applied.moved {
-            return Ok(Step::Overtaken);
-        }
-        let more = batch.entries.len() >= most;
-        state.mark = Some(batch.to);
-        state.oldest = batch.entries.last().filter(|_| more).map(|(_, _, entry)| entry.at);
-        gauges::posted(batch.entries.len() as u64, applied.duplicates.len() as u64);
-        for (at, _, entry) in batch.entries.iter().filter(|(at, _, _)| applied.duplicates.contains(at)) {
-            compensate(&*self.ports.counters, shard, *at, entry).await;
-        }
-        self.trim(shard, &batch.to, &mut state).await;
-        Ok(Step::Posted { more })
-    }
-
-    async fn mark(&self, shard: u16, state: &mut ShardState) -> Result<Mark, Unavailable> {
+    pub async fn mark(&self, shard: u16, state: &mut ShardState) -> Result<Mark, Unavailable> {
         match state.mark {
             Some(mark) => Ok(mark),
             None => {
-                let mark = self.ports.posting.mark(shard).await?.ok_or(Unavailable::Recovering)?;
+                let mark = self.ports.posting.opened(shard).await?.ok_or(Unavailable::Recovering)?.mark;
                 state.mark = Some(mark);
+                self.saw_posted(shard, mark.at);
                 Ok(mark)
             }
         }
     }
 
-    /// A stream that does not follow from the mark is alarming only when both still stand as they
-    /// were compared: another sidecar may have posted and trimmed, or attach may be at work.
-    async fn diverged(&self, shard: u16, mark: &Mark, divergence: &checkpoint::Divergence) -> Result<Step, PostError> {
-        if self.ports.posting.mark(shard).await.map_err(Unavailable::from)? != Some(*mark) {
+    /// Whether SQL has everything up to the top of this meta. SQL is asked: it may have been restored
+    /// from a copy since the mark was last seen, and a cold load must not revive spent money.
+    pub async fn has(&self, shard: u16, meta: &ShardMeta) -> Result<bool, Unavailable> {
+        let mut state = self.hold(shard).await?;
+        state.mark = None;
+        let mark = self.mark(shard, &mut state).await?;
+        Ok(mark.at >= meta.top || mark.digest == meta.digest)
+    }
+
+    /// Posts the next batch of the shard.
+    pub async fn post(&self, shard: u16) -> Result<Step, PostError> {
+        let mut state = self.hold(shard).await?;
+        let most = self.settings.batch_entries_max;
+        let batch = match self.read(shard, &mut state, most).await? {
+            Next::Batch(batch) => batch,
+            Next::Nothing => return Ok(Step::Idle),
+            Next::Generation(mark, generation) => return Ok(self.open(shard, &mark, generation).await?),
+        };
+        crate::fail_point!("batch-read");
+        let applied = self.ports.posting.apply(std::slice::from_ref(&batch)).await;
+        let applied = applied.map_err(|error| refused(&batch, error))?.pop().unwrap_or_default();
+        crate::fail_point!("after-commit-before-trim");
+        self.posted_batch(&mut state, &batch, &applied, most).await
+    }
+
+    /// What follows the mark, at most so many entries. From here on the mark counts as unknown, until
+    /// the batch's fate is: the future may be dropped, and an answer lost.
+    pub async fn read(&self, shard: u16, state: &mut ShardState, most: usize) -> Result<Next, PostError> {
+        loop {
+            let is_fresh = state.mark.is_none();
+            let mark = self.mark(shard, state).await?;
+            // One more than a batch: the mark's own entry comes first.
+            let stream = self.ports.stream.read(shard, mark.at, most.saturating_add(1)).await?;
+            state.mark = None;
+            match checkpoint::next(shard, &mark, short(&stream, &mark, most)) {
+                // The mark is where a recovery, a restored database or another sidecar has put it.
+                Ok(Next::Nothing) | Err(_) if !is_fresh => {}
+                Ok(next) => return Ok(next),
+                Err(divergence) => {
+                    // Only when the mark is where it was: others may have posted and trimmed.
+                    let now = self.ports.posting.opened(shard).await.map_err(Unavailable::from)?;
+                    let stands = now.map(|opened| opened.mark) == Some(mark);
+                    return if stands { Err(PostError::Diverged(divergence)) } else { Ok(Next::Nothing) };
+                }
+            }
+        }
+    }
+
+    /// What is left to do when a batch was posted, or overtaken.
+    pub async fn posted_batch(
+        &self,
+        state: &mut ShardState,
+        batch: &Batch,
+        applied: &Applied,
+        most: usize,
+    ) -> Result<Step, PostError> {
+        if !applied.moved {
             return Ok(Step::Overtaken);
         }
-        match self.ports.stream.meta(shard).await? {
-            Some(meta) if meta.open && meta.top >= mark.at && meta.top.generation == mark.at.generation => {
-                Err(PostError::Stopped(format!("shard {shard}: {divergence}")))
-            }
-            _ => Err(Unavailable::Recovering.into()),
+        let (shard, more) = (batch.shard, batch.entries.len() >= most);
+        state.mark = Some(batch.to);
+        self.saw_posted(shard, batch.to.at);
+        gauges::posted(batch.entries.len() as u64, applied.duplicates.len() as u64);
+        for (at, _, entry) in batch.entries.iter().filter(|(at, _, _)| applied.duplicates.contains(at)) {
+            compensate(&*self.ports.counters, shard, *at, entry).await;
+        }
+        self.trim(shard, &batch.to, state).await;
+        Ok(Step::Posted { more })
+    }
+
+    /// The stream begins a generation that SQL lacks: SQL was restored from an older copy. Opens it
+    /// there too, for the server that is attached; its entries follow.
+    pub async fn open(&self, shard: u16, mark: &Mark, generation: u32) -> Result<Step, Unavailable> {
+        let opening = Opening {
+            generation,
+            run_id: self.attached_to().ok_or(Unavailable::Recovering)?,
+            cause: Cause::Restarted,
+            redone: 0,
+            merged: 0,
+            seen: None,
+            kept_until: None,
+        };
+        if self.ports.posting.open_generation(shard, Some(mark), &opening).await?.is_some() {
+            let after = Text(mark.at).to_string();
+            warn!(shard, after, generation, "the database lacks a generation that Redis has: it is posted again");
+        }
+        Ok(Step::Overtaken)
+    }
+
+    /// A stream that does not follow is alarming only when attach is not at work on the shard.
+    pub async fn judge(&self, shard: u16, error: PostError) -> PostError {
+        match error {
+            PostError::Diverged(divergence) => match self.ports.stream.meta(shard).await {
+                Ok(Some(meta)) if meta.open => PostError::Stopped(format!("shard {shard}: {divergence}")),
+                Ok(_) => Unavailable::Recovering.into(),
+                Err(reason) => reason.into(),
+            },
+            PostError::Unavailable(_) | PostError::Stopped(_) => error,
         }
     }
 
@@ -157,12 +260,18 @@ impl Poster {
     }
 }
 
-fn refused(shard: u16, batch: &Batch, error: StoreError) -> PostError {
+/// A stream that does not begin with the mark's entry gives one more than was asked for.
+fn short<'a>(stream: &'a [RawEntry], mark: &Mark, most: usize) -> &'a [RawEntry] {
+    let overlap = usize::from(stream.first().is_some_and(|first| first.at == mark.at));
+    stream.get(..most.saturating_add(overlap)).unwrap_or(stream)
+}
+
+pub(super) fn refused(batch: &Batch, error: StoreError) -> PostError {
     gauges::failed();
     match error {
         StoreError::Unavailable(_) => Unavailable::from(error).into(),
         StoreError::Refused { .. } | StoreError::Corrupt(_) => {
-            let (from, to) = (checkpoint::Text(batch.from.at), checkpoint::Text(batch.to.at));
+            let (shard, from, to) = (batch.shard, Text(batch.from.at), Text(batch.to.at));
             PostError::Stopped(format!(
                 "shard {shard}: the database refuses the entries after {from} up to {to}: {error}"
             ))

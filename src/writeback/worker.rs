@@ -16,21 +16,22 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    concurrent, gauges,
+    compensate::compensate_left,
+    gauges,
+    lag::metas,
+    lease::{self, Lease},
     poster::{PostError, Poster, Step},
+    round::{Behind, Round},
 };
-use crate::engine::ports::{ShardMeta, Unavailable};
+use crate::engine::ports::{Load, Unavailable};
 
-/// The lease of the posting sidecar; renewed at a third of it.
-const LEASE: &str = "writeback";
-const LEASE_TTL: Duration = Duration::from_secs(3);
-/// Shards asked at once for their meta, and posted at once.
-const METAS_AT_ONCE: usize = 16;
-const POSTS_AT_ONCE: usize = 4;
 /// A stopped shard is tried again this often: somebody may have put it right.
 const STOPPED_RETRY: Duration = Duration::from_secs(10);
+/// How often rejected rows without a compensation are looked for.
+const COMPENSATE_EVERY: Duration = Duration::from_secs(60);
+const COMPENSATE_RETRY: Duration = Duration::from_secs(5);
 /// Pauses while Redis or SQL is away grow up to this.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The poll pause grows by doubling up to so many times the setting while nothing comes.
 const IDLE_DOUBLINGS: u32 = 3;
@@ -53,20 +54,24 @@ pub enum Turn {
 /// Posts all shards in the background.
 pub struct Worker {
     poster: Arc<Poster>,
+    lease: Lease,
     wake: Notify,
     memory: Mutex<Memory>,
 }
 
 #[derive(Default)]
 struct Memory {
-    lease_renewed: Option<Instant>,
     /// Shards that stand still: why, and when to try again.
     stopped: HashMap<u16, (String, Instant)>,
+    /// When rejected rows are looked for again; `None`: as soon as the lease is there.
+    compensate_at: Option<Instant>,
+    /// The shard that the next turn begins with.
+    first: usize,
 }
 
 impl Worker {
     pub(super) fn new(poster: Arc<Poster>) -> Self {
-        Self { poster, wake: Notify::new(), memory: Mutex::default() }
+        Self { lease: Lease::new(poster.clone()), poster, wake: Notify::new(), memory: Mutex::default() }
     }
 
     /// Ends the present pause.
@@ -74,8 +79,9 @@ impl Worker {
         self.wake.notify_one();
     }
 
-    /// Posts until `stop` resolves, then what is left, and gives the lease back.
-    pub async fn run(&self, stop: impl Future<Output = ()>) {
+    /// Posts until `stop` resolves, then what is left, and gives the lease back. `loader` loads the
+    /// accounts of late compensations.
+    pub async fn run(&self, loader: &dyn Load, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let (mut idle, mut away) = (0, 0);
         loop {
@@ -83,11 +89,17 @@ impl Worker {
             idle = if matches!(turn, Turn::Idle) { idle + 1 } else { 0 };
             away = self.note_away(&turn, away);
             let pause = self.pause(&turn, idle, away);
+            let rest = async {
+                self.compensate_in_time(loader, &turn).await;
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = sleep(pause) => {}
+                }
+            };
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                () = self.wake.notified() => {}
-                () = sleep(pause) => {}
+                () = rest => {}
             }
         }
         for _ in 0..LAST_TURNS {
@@ -95,50 +107,54 @@ impl Worker {
                 break;
             }
         }
-        self.give_lease_back().await;
+        self.lease.give_back().await;
     }
 
-    /// One look at every shard, and one batch for each that has entries to post.
+    /// One look at every shard, and one transaction for those that have entries to post.
     pub async fn turn(&self) -> Turn {
-        match self.holds_lease().await {
+        match self.lease.holds().await {
             Ok(true) => {}
-            Ok(false) => {
-                gauges::lag(0, Duration::ZERO);
-                return Turn::Elsewhere;
-            }
+            Ok(false) => return Turn::Elsewhere,
             Err(reason) => return Turn::Away(reason),
         }
-        let metas = match self.metas().await {
+        let metas = match metas(&self.poster).await {
             Ok(metas) => metas,
             Err(reason) => return Turn::Away(reason),
         };
-        let mut behind = Vec::new();
-        for (shard, meta) in &metas {
-            match self.poster.seen(*shard).await {
-                Ok(mark) if mark < meta.top && !self.stands_still(*shard) => behind.push(*shard),
-                Ok(_) | Err(Unavailable::Recovering) => {}
-                Err(reason) => return Turn::Away(reason),
-            }
+        let mut behind: Vec<Behind> = metas
+            .into_iter()
+            .map(|(shard, meta)| Behind { shard, top: meta.top, posted: self.poster.posted(shard) })
+            .filter(|behind| behind.posted.is_none_or(|posted| posted < behind.top))
+            .filter(|behind| !self.stands_still(behind.shard))
+            .collect();
+        if behind.is_empty() {
+            return Turn::Idle;
         }
-        let turn = self.post(behind).await;
-        self.report_lag(&metas).await;
+        // Whoever waits longest comes first when a transaction cannot take all.
+        let count = behind.len();
+        behind.rotate_left(self.memory().first % count);
+        let round = Round::post(&self.poster, behind).await;
+        self.memory().first += round.steps.len().max(1);
+        let turn = self.judge(round).await;
+        if let Turn::Away(Unavailable::Store(_)) = &turn {
+            // Perhaps another sidecar reaches the database.
+            self.lease.give_back().await;
+        }
         turn
     }
 
-    async fn post(&self, behind: Vec<u16>) -> Turn {
-        let poster = &self.poster;
-        let steps = concurrent::map(behind, POSTS_AT_ONCE, |shard| {
-            let poster = poster.clone();
-            async move { (shard, poster.post_once(shard).await) }
-        })
-        .await;
-        let mut turn = Turn::Idle;
-        for (shard, step) in steps {
+    async fn judge(&self, round: Round) -> Turn {
+        let mut turn = if round.more { Turn::Busy { more: true } } else { Turn::Idle };
+        for (shard, step) in round.steps {
+            let step = match step {
+                Err(error) => Err(self.poster.judge(shard, error).await),
+                step => step,
+            };
             if !matches!(step, Err(PostError::Unavailable(_))) {
                 self.note_stopped(shard, step.as_ref().err());
             }
             let next = match step {
-                Ok(Step::Idle) | Err(PostError::Stopped(_)) => continue,
+                Ok(Step::Idle) | Err(PostError::Stopped(_) | PostError::Diverged(_)) => continue,
                 // Attach is at work on this shard; the others go on.
                 Err(PostError::Unavailable(Unavailable::Recovering)) => continue,
                 Err(PostError::Unavailable(reason)) => Turn::Away(reason),
@@ -154,68 +170,28 @@ impl Worker {
         turn
     }
 
-    async fn metas(&self) -> Result<Vec<(u16, ShardMeta)>, Unavailable> {
-        let stream = &self.poster.ports.stream;
-        let shards = 0..self.poster.settings.constants.shards;
-        let answers = concurrent::map(shards, METAS_AT_ONCE, |shard| {
-            let stream = stream.clone();
-            async move { (shard, stream.meta(shard).await) }
-        })
-        .await;
-        let mut metas = Vec::with_capacity(answers.len());
-        for (shard, meta) in answers {
-            // A shard without meta, or fenced, is attach's business.
-            if let Some(meta) = meta?.filter(|meta| meta.open) {
-                metas.push((shard, meta));
+    /// Under the lease, and every minute: duplicates that a process which is gone left uncompensated.
+    async fn compensate_in_time(&self, loader: &dyn Load, turn: &Turn) {
+        let due = match turn {
+            Turn::Elsewhere => {
+                self.memory().compensate_at = None;
+                false
             }
-        }
-        Ok(metas)
-    }
-
-    async fn report_lag(&self, metas: &[(u16, ShardMeta)]) {
-        let now = self.poster.ports.clock.now();
-        let (mut entries, mut oldest_ms) = (0_u64, 0);
-        for (shard, meta) in metas {
-            match self.poster.seen(*shard).await {
-                Ok(mark) if mark.generation == meta.top.generation => {
-                    entries += meta.top.seq.saturating_sub(mark.seq);
-                }
-                _ => {}
-            }
-            if let Some(oldest) = self.poster.oldest(*shard).await {
-                oldest_ms = oldest_ms.max(now.0 - oldest.0);
-            }
-        }
-        gauges::lag(entries, Duration::from_millis(u64::try_from(oldest_ms).unwrap_or(0)));
-    }
-
-    async fn holds_lease(&self) -> Result<bool, Unavailable> {
-        let renewed = self.memory().lease_renewed;
-        if renewed.is_some_and(|at| at.elapsed() < LEASE_TTL / 3) {
-            return Ok(true);
-        }
-        let asked = Instant::now();
-        let held = self.lease(LEASE_TTL).await?;
-        if held && renewed.is_none() {
-            info!("this sidecar does the write-back");
-        }
-        if !held && renewed.is_some() {
-            info!("another sidecar took over the write-back");
-        }
-        self.memory().lease_renewed = held.then_some(asked);
-        Ok(held)
-    }
-
-    async fn give_lease_back(&self) {
-        if self.memory().lease_renewed.take().is_some() {
-            // It runs out by itself when this fails.
-            let _ = self.lease(Duration::from_millis(1)).await;
+            Turn::Away(_) => false,
+            Turn::Idle | Turn::Busy { .. } => self.memory().compensate_at.is_none_or(|at| at <= Instant::now()),
+        };
+        if due {
+            let pause = if self.compensate(loader).await.is_ok() { COMPENSATE_EVERY } else { COMPENSATE_RETRY };
+            self.memory().compensate_at = Some(Instant::now() + pause);
         }
     }
 
-    async fn lease(&self, ttl: Duration) -> Result<bool, Unavailable> {
-        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        self.poster.ports.stream.lease(LEASE, &self.poster.settings.holder, ttl_ms).await
+    /// Compensates the duplicates that still are to be. How many were.
+    ///
+    /// # Errors
+    /// Redis or SQL is away; what was not done is found again.
+    pub async fn compensate(&self, loader: &dyn Load) -> Result<usize, Unavailable> {
+        compensate_left(&self.poster, loader).await
     }
 
     /// Raises the alarm once per reason, and takes it back when the shard goes on.
@@ -267,7 +243,7 @@ impl Worker {
             Turn::Busy { more: true } => Duration::ZERO,
             Turn::Busy { more: false } => poll,
             Turn::Idle => poll.saturating_mul(1 << idle.saturating_sub(1).min(IDLE_DOUBLINGS)),
-            Turn::Elsewhere => LEASE_TTL / 3,
+            Turn::Elsewhere => lease::LOOK,
             Turn::Away(_) => BACKOFF_MIN.saturating_mul(1 << away.saturating_sub(1).min(10)).min(BACKOFF_MAX),
         }
     }

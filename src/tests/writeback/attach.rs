@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use quotad::{
-    engine::ports::{Constants, Posting, ShardMeta},
-    writeback::{AttachError, Turn},
+    engine::ports::{Constants, RawEntry},
+    writeback::{AttachError, Turn, chain},
 };
 
 use super::scene::{SHARDS, Scene, account, at, post_all};
@@ -17,7 +17,7 @@ async fn the_first_attach_opens_and_the_second_agrees() {
     assert!(matches!(sidecar.worker.turn().await, Turn::Idle), "nothing to post before");
     let report = sidecar.attach.run_once().await.unwrap();
     assert_eq!((report.opened, report.agreed, report.rewritten), (usize::from(SHARDS), 0, true));
-    assert!(report.rebuilt.is_empty() && report.refused.is_empty());
+    assert!(report.recovered.is_empty() && report.refused.is_empty());
     for shard in 0..SHARDS {
         assert_eq!(scene.stream.served(shard), Some(1));
         assert_eq!(scene.mark(shard).await, at(1, 0));
@@ -37,7 +37,7 @@ async fn sidecars_that_start_at_once_agree() {
         let (one, two, three) = tokio::join!(one.attach.run_once(), two.attach.run_once(), three.attach.run_once());
         let reports = [one.unwrap(), two.unwrap(), three.unwrap()];
         assert_eq!(reports.iter().map(|report| report.opened).sum::<usize>(), usize::from(SHARDS));
-        assert!(reports.iter().all(|report| report.refused.is_empty() && report.rebuilt.is_empty()));
+        assert!(reports.iter().all(|report| report.refused.is_empty() && report.recovered.is_empty()));
         for shard in 0..SHARDS {
             scene.assert_level(shard).await;
             assert_eq!(scene.mark(shard).await, at(1, 0), "each shard is opened once");
@@ -57,12 +57,12 @@ async fn another_server_is_rewritten_before_it_is_served() {
     }
     let report = sidecar.attach.run_once().await.unwrap();
     assert!(report.rewritten);
-    assert_eq!((report.run_id.as_str(), report.agreed), ("run-2", usize::from(SHARDS)));
+    assert_eq!((report.run_id.as_str(), report.recovered.len()), ("run-2", usize::from(SHARDS)));
     let log = scene.stream.state().log.clone();
     let place = |what: &str| log.iter().position(|line| line == what).expect(what);
     assert!(place("serve 3 None") < place("rewrite"), "{log:?}");
-    assert!(place("rewrite") < place("serve 0 Some(1)"), "{log:?}");
-    assert_eq!(scene.mark(1).await.generation, 1, "the same data goes on");
+    assert!(place("rewrite") < place("serve 0 Some(2)"), "{log:?}");
+    assert!(!log.iter().any(|line| line.starts_with("wipe")), "the same data goes on");
     scene.stream.state().log.clear();
     sidecar.attach.run_once().await.unwrap();
     assert!(!scene.stream.state().log.iter().any(|line| line == "rewrite" || line.ends_with("None")));
@@ -121,49 +121,75 @@ async fn a_redis_ahead_is_served_and_posted() {
 }
 
 #[tokio::test]
-async fn shards_whose_histories_differ_are_not_served() {
+async fn a_branch_that_cannot_be_followed_is_not_served() {
     let (scene, sidecar) = Scene::attached().await;
     for shard in 1..=3 {
         scene.charge(shard, 0..5);
     }
-    let older = scene.stream.shard(2);
     post_all(&sidecar).await;
-    scene.charge(2, 5..9);
-    post_all(&sidecar).await;
-    // 1: another entry at the mark. 2: an older state that went on by itself, below the mark. 3: no entry there.
+    // 1: another entry at the mark that follows from nothing. 2: entries after the mark that are not there.
+    // 3: an entry after the mark that nobody can read.
     let mut changed = scene.stream.shard(1);
     changed.entries.last_mut().unwrap().digest[0] ^= 1;
+    changed.meta.as_mut().unwrap().digest[0] ^= 1;
     scene.stream.put_back(1, changed);
-    scene.stream.put_back(2, older);
-    scene.charge(2, 100..102);
-    scene.stream.state().shards.get_mut(&3).unwrap().entries.clear();
-    let report = sidecar.attach.run_once().await.unwrap();
+    scene.charge(2, 5..9);
+    scene.stream.state().shards.get_mut(&2).unwrap().entries.truncate(5);
+    let mut garbage = scene.stream.shard(3);
+    let meta = garbage.meta.as_mut().unwrap();
+    let payload = b"?".to_vec();
+    (meta.top, meta.digest) = (at(1, 6), chain(&meta.digest, &payload));
+    garbage.entries.push(RawEntry { at: meta.top, digest: meta.digest, payload });
+    scene.stream.put_back(3, garbage);
+    let report = scene.sidecar("two").attach.run_once().await.unwrap();
     let refused: Vec<u16> = report.refused.iter().map(|(shard, _)| *shard).collect();
-    assert_eq!((refused, report.agreed), (vec![1, 2, 3], 1));
-    assert!(report.refused[0].1.contains("different histories at 1-5"), "{:?}", report.refused);
-    assert!(report.refused[1].1.contains("1-9") && report.refused[1].1.contains("1-7"), "{:?}", report.refused);
+    assert_eq!((refused, report.agreed), (vec![1, 2, 3], 1), "{report:?}");
+    for (place, says) in [(0, "does not follow"), (1, "ends before"), (2, "cannot be read")] {
+        assert!(report.refused[place].1.contains(says), "{:?}", report.refused[place]);
+    }
     for shard in 1..=3 {
         assert_eq!(scene.stream.served(shard), None);
-        assert!(scene.stream.meta_now(shard).unwrap().open, "nothing of it is touched");
+        assert_eq!(scene.mark(shard).await, at(1, 5), "nothing of it is posted");
     }
     assert_eq!(scene.stream.served(0), Some(1));
 }
 
 #[tokio::test]
+async fn a_stream_that_is_gone_loses_nothing_when_all_of_it_was_posted() {
+    let (scene, sidecar) = Scene::attached().await;
+    scene.charge(1, 0..5);
+    post_all(&sidecar).await;
+    scene.stream.state().shards.get_mut(&1).unwrap().entries.clear();
+    let next = scene.sidecar("two");
+    assert_eq!(next.attach.run_once().await.unwrap().agreed, usize::from(SHARDS));
+    scene.charge(1, 5..7);
+    next.drain.drain(&account(1)).await.unwrap();
+    assert_eq!(scene.sums(1).await[0], -7);
+}
+
+#[tokio::test]
 async fn a_database_that_does_not_know_redis_is_refused() {
-    let (mut scene, _) = Scene::attached().await;
+    let (scene, _) = Scene::attached().await;
     scene.lose_database().await;
     let report = scene.sidecar("two").attach.run_once().await.unwrap();
     assert_eq!(report.refused.len(), usize::from(SHARDS));
     assert!(report.refused[0].1.contains("knows nothing of"), "{:?}", report.refused);
-    // An older copy of the database: Redis is a generation ahead.
-    let (scene, sidecar) = Scene::attached().await;
-    let meta = scene.stream.meta_now(1).unwrap();
-    scene.stream.state().shards.get_mut(&1).unwrap().meta = Some(ShardMeta { top: at(2, 0), ..meta });
-    let report = sidecar.attach.run_once().await.unwrap();
-    assert_eq!(report.refused.len(), 1);
-    assert!(report.refused[0].1.contains("restored from a copy"), "{:?}", report.refused);
-    assert_eq!(scene.door.mark(1).await.unwrap().unwrap().at, at(1, 0));
+}
+
+#[tokio::test]
+async fn an_attach_to_a_server_that_was_replaced_serves_nothing() {
+    let (scene, _) = Scene::attached().await;
+    let next = scene.sidecar("two");
+    scene.stream.state().served.clear();
+    // Between the question who the server is and the serving, another one takes over.
+    let moves = async {
+        scene.counters.era.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    };
+    let (attached, ()) = tokio::join!(next.attach.run_once(), moves);
+    assert!(attached.is_err_and(|error| error.is_transient()));
+    assert_eq!(scene.stream.served(0), None);
+    next.attach.run_once().await.unwrap();
+    assert_eq!(scene.stream.served(0), Some(1));
 }
 
 #[tokio::test]

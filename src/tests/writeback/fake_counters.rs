@@ -1,16 +1,18 @@
-//! The few counters that write-back calls: adjust appends an entry once per op id, restored records
-//! are kept to look at.
+//! The few counters that write-back calls: undo appends an entry once per op id.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use quotad::{
     engine::ports::{
-        AdjustCall, ChargeCall, Counters, ExtendCall, RefundCall, Reply, ReserveCall, ResetCall, SettleCall, Status,
-        Unavailable,
+        AdjustCall, ChargeCall, Counters, ExtendCall, Load, MendCall, Position, RefundCall, Reply, ReserveCall,
+        ResetCall, SettleCall, Status, Unavailable, UndoCall,
     },
     quota::{
         clock::Millis,
@@ -28,14 +30,17 @@ pub struct FakeCounters {
     pub stream: Arc<FakeStream>,
     pub shards: u16,
     done: Mutex<HashSet<String>>,
-    pub restored: Mutex<HashMap<(String, String), Record>>,
+    /// Accounts that are not loaded.
+    pub absent: Mutex<HashSet<String>>,
+    /// See [`Counters::era`]: moved by the tests.
+    pub era: AtomicU64,
 }
 
 type Answer = Result<Reply, Unavailable>;
 
 impl FakeCounters {
     pub fn new(stream: Arc<FakeStream>, shards: u16) -> Self {
-        Self { stream, shards, done: Mutex::default(), restored: Mutex::default() }
+        Self { stream, shards, done: Mutex::default(), absent: Mutex::default(), era: AtomicU64::new(0) }
     }
 }
 
@@ -45,30 +50,27 @@ fn reply(status: Status) -> Reply {
 
 #[async_trait]
 impl Counters for FakeCounters {
-    async fn adjust(&self, call: &AdjustCall<'_>) -> Answer {
-        let sign = match call.kind {
-            Kind::Credit | Kind::Initial => 1,
-            Kind::Debit => -1,
-            other => panic!("write-back never does {other:?}"),
-        };
-        let name = format!("{} {} {}", call.account, call.kind.as_str(), call.op_id);
-        if !self.done.lock().unwrap().insert(name) {
+    async fn undo(&self, call: &UndoCall<'_>) -> Answer {
+        if self.absent.lock().unwrap().contains(call.entry.account.as_str()) {
+            return Ok(reply(Status::Absent));
+        }
+        if !self.done.lock().unwrap().insert(call.op_id.to_string()) {
             return Ok(reply(Status::Replayed));
         }
         let entry = Entry {
-            kind: call.kind,
+            kind: if call.entry.balance < 0 { Kind::Credit } else { Kind::Debit },
             at: NOW,
-            balance: sign * call.amount,
-            used: 0,
-            requests: 0,
-            tokens: 0,
-            account: call.account.clone(),
+            balance: -call.entry.balance,
+            used: -call.entry.used,
+            requests: -call.entry.requests,
+            tokens: -call.entry.tokens,
+            account: call.entry.account.clone(),
             op_id: call.op_id.clone(),
             record: None,
             windows: Vec::new(),
             log: call.log.to_vec(),
         };
-        self.stream.append(self.shard_of(call.account), &entry)?;
+        self.stream.append(self.shard_of(&call.entry.account), &entry)?;
         Ok(reply(Status::Done))
     }
 
@@ -82,15 +84,8 @@ impl Counters for FakeCounters {
         u16::from(digit.saturating_sub(b'0')) % self.shards
     }
 
-    async fn restore_record(
-        &self,
-        account: &AccountId,
-        id: &ReservationId,
-        record: &Record,
-    ) -> Result<(), Unavailable> {
-        let name = (account.as_str().to_owned(), id.as_str().to_owned());
-        self.restored.lock().unwrap().entry(name).or_insert_with(|| record.clone());
-        Ok(())
+    async fn restore_record(&self, _: &AccountId, _: &ReservationId, _: &Record) -> Result<(), Unavailable> {
+        unimplemented!("not write-back's")
     }
 
     async fn reserve(&self, _: &ReserveCall<'_>) -> Answer {
@@ -134,5 +129,38 @@ impl Counters for FakeCounters {
     }
     async fn hydrate(&self, _: &AccountId, _: u64, _: &AccountCounters) -> Answer {
         unimplemented!("not write-back's")
+    }
+    async fn adjust(&self, _: &AdjustCall<'_>) -> Answer {
+        unimplemented!("not write-back's")
+    }
+    async fn mend(&self, _: &MendCall<'_>) -> Result<Reply, Unavailable> {
+        unimplemented!("not write-back's")
+    }
+    async fn unload(&self, _: &AccountId, _: Position, _: Millis) -> Result<Reply, Unavailable> {
+        unimplemented!("not write-back's")
+    }
+    async fn loaded(&self, _: u16, _: u64) -> Result<(u64, Vec<(AccountId, Millis)>), Unavailable> {
+        unimplemented!("not write-back's")
+    }
+    async fn holds(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
+        unimplemented!("not write-back's")
+    }
+    async fn deadlines(&self, _: &AccountId) -> Result<Vec<(ReservationId, Millis)>, Unavailable> {
+        unimplemented!("not write-back's")
+    }
+    async fn unlisted(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
+        unimplemented!("not write-back's")
+    }
+    fn era(&self) -> u64 {
+        self.era.load(Ordering::SeqCst)
+    }
+}
+
+/// The engine, as far as write-back needs it.
+#[async_trait]
+impl Load for FakeCounters {
+    async fn load(&self, account: &AccountId) -> Result<(), Unavailable> {
+        self.absent.lock().unwrap().remove(account.as_str());
+        Ok(())
     }
 }

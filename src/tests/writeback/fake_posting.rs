@@ -1,40 +1,64 @@
 //! The real database behind a door that can shut: answers of commits get lost, calls fail.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use async_trait::async_trait;
 use quotad::{
-    engine::ports::{Applied, Batch, Constants, Digest, Mark, Position, Posting, RawEntry, StoreError},
+    engine::ports::{
+        Applied, Batch, Constants, Digest, Mark, Opened, Opening, Position, Posting, RawEntry, StoreError,
+    },
+    quota::entry::Entry,
     sql::Store,
 };
 
+use super::budget::{Budget, Dead};
+
 pub struct Door {
-    pub store: Arc<Store>,
+    store: Mutex<Arc<Store>>,
+    budget: Arc<Budget>,
     /// The next commit is done, but its answer is an error.
     pub lose_answer: AtomicBool,
     /// The next batch finds that the mark has moved.
     pub overtake: AtomicBool,
     /// Calls are refused while set.
     pub shut: AtomicBool,
+    /// Batches that moved a mark, and transactions that had any.
     pub applied: AtomicU32,
+    pub applies: AtomicU32,
 }
 
 impl Door {
-    pub fn new(store: Arc<Store>) -> Self {
+    pub fn new(store: Arc<Store>, budget: Arc<Budget>) -> Self {
         Self {
-            store,
+            store: Mutex::new(store),
+            budget,
             lose_answer: AtomicBool::new(false),
             overtake: AtomicBool::new(false),
             shut: AtomicBool::new(false),
             applied: AtomicU32::new(0),
+            applies: AtomicU32::new(0),
         }
     }
 
-    fn pass(&self) -> Result<&Store, StoreError> {
-        if self.shut.load(Ordering::SeqCst) { Err(lost()) } else { Ok(&self.store) }
+    pub fn store(&self) -> Arc<Store> {
+        self.store.lock().unwrap().clone()
+    }
+
+    /// Another database answers from now on.
+    pub fn put(&self, store: Arc<Store>) {
+        *self.store.lock().unwrap() = store;
+    }
+
+    async fn pass<T>(&self, act: impl AsyncFnOnce(&Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.shut.load(Ordering::SeqCst) {
+            return Err(lost());
+        }
+        let loses = self.budget.enter().map_err(|Dead| lost())?;
+        let answer = act(&self.store()).await;
+        if loses { Err(lost()) } else { answer }
     }
 }
 
@@ -44,18 +68,22 @@ fn lost() -> StoreError {
 
 #[async_trait]
 impl Posting for Door {
-    async fn mark(&self, shard: u16) -> Result<Option<Mark>, StoreError> {
-        self.pass()?.mark(shard).await
+    async fn opened(&self, shard: u16) -> Result<Option<Opened>, StoreError> {
+        self.pass(async |store| store.opened(shard).await).await
     }
 
-    async fn apply(&self, batch: &Batch) -> Result<Applied, StoreError> {
+    async fn all_opened(&self) -> Result<Vec<Opened>, StoreError> {
+        self.pass(async |store| store.all_opened().await).await
+    }
+
+    async fn apply(&self, batches: &[Batch]) -> Result<Vec<Applied>, StoreError> {
         if self.overtake.swap(false, Ordering::SeqCst) {
-            return Ok(Applied::default());
+            return Ok(vec![Applied::default(); batches.len()]);
         }
-        let applied = self.pass()?.apply(batch).await?;
-        if applied.moved {
-            self.applied.fetch_add(1, Ordering::SeqCst);
-        }
+        let applied = self.pass(async |store| store.apply(batches).await).await?;
+        let moved = applied.iter().filter(|one| one.moved).count();
+        self.applied.fetch_add(moved as u32, Ordering::SeqCst);
+        self.applies.fetch_add(1, Ordering::SeqCst);
         if self.lose_answer.swap(false, Ordering::SeqCst) { Err(lost()) } else { Ok(applied) }
     }
 
@@ -63,29 +91,41 @@ impl Posting for Door {
         &self,
         shard: u16,
         expected: Option<&Mark>,
-        generation: u32,
+        opening: &Opening,
     ) -> Result<Option<Mark>, StoreError> {
-        let opened = self.pass()?.open_generation(shard, expected, generation).await?;
+        let opened = self.pass(async |store| store.open_generation(shard, expected, opening).await).await?;
         if self.lose_answer.swap(false, Ordering::SeqCst) { Err(lost()) } else { Ok(opened) }
     }
 
+    async fn rows_after(&self, shard: u16, after: Position, most: u32) -> Result<Vec<RawEntry>, StoreError> {
+        self.pass(async |store| store.rows_after(shard, after, most).await).await
+    }
+
+    async fn known(&self, entries: &[Entry]) -> Result<Vec<bool>, StoreError> {
+        self.pass(async |store| store.known(entries).await).await
+    }
+
+    async fn uncompensated(&self, most: u32) -> Result<Vec<(u16, RawEntry)>, StoreError> {
+        self.pass(async |store| store.uncompensated(most).await).await
+    }
+
     async fn constants(&self, wanted: Constants) -> Result<Constants, StoreError> {
-        self.pass()?.constants(wanted).await
+        self.pass(async |store| store.constants(wanted).await).await
     }
 
     async fn last_run_id(&self) -> Result<Option<String>, StoreError> {
-        self.pass()?.last_run_id().await
+        self.pass(async |store| store.last_run_id().await).await
     }
 
     async fn set_run_id(&self, run_id: &str) -> Result<(), StoreError> {
-        self.pass()?.set_run_id(run_id).await
+        self.pass(async |store| store.set_run_id(run_id).await).await
     }
 
     async fn digest_at(&self, shard: u16, at: Position) -> Result<Option<Digest>, StoreError> {
-        self.pass()?.digest_at(shard, at).await
+        self.pass(async |store| store.digest_at(shard, at).await).await
     }
 
     async fn recent(&self, shard: u16, before: Option<Position>, most: u32) -> Result<Vec<RawEntry>, StoreError> {
-        self.pass()?.recent(shard, before, most).await
+        self.pass(async |store| store.recent(shard, before, most).await).await
     }
 }

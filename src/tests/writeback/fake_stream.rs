@@ -2,17 +2,19 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use quotad::{
-    engine::ports::{Position, RawEntry, ServerFacts, ShardMeta, Stream, Unavailable},
-    quota::{clock::Millis, entry::Entry},
+    engine::ports::{Position, RawEntry, ServerFacts, ShardMeta, Stream, Tombstone, Unavailable},
+    quota::{clock::Millis, entry::Entry, reservation::Record},
     writeback::chain,
 };
 use tokio::sync::Notify;
+
+use super::budget::{Budget, Dead};
 
 pub const NOW: Millis = Millis(1_795_168_800_000);
 
@@ -20,6 +22,8 @@ pub const NOW: Millis = Millis(1_795_168_800_000);
 pub struct Shard {
     pub meta: Option<ShardMeta>,
     pub entries: Vec<RawEntry>,
+    /// Ledger rows that were applied again.
+    pub redone: usize,
 }
 
 pub struct State {
@@ -28,14 +32,15 @@ pub struct State {
     pub served: HashMap<u16, Option<u32>>,
     /// What happened, in order: `rewrite`, `serve <shard>`, `wipe <shard>`, `trim <shard>`.
     pub log: Vec<String>,
-    /// Calls until every further one fails; `None`: none does.
-    pub calls_left: Option<u32>,
     pub refuse_trim: bool,
+    /// Tombstones put back, by account and id.
+    pub restored: HashMap<(String, String), Record>,
     leases: HashMap<String, (String, Instant)>,
 }
 
 pub struct FakeStream {
     state: Mutex<State>,
+    pub budget: Arc<Budget>,
     pub attach_needed: Notify,
 }
 
@@ -56,24 +61,23 @@ impl FakeStream {
             facts,
             served: HashMap::new(),
             log: Vec::new(),
-            calls_left: None,
             refuse_trim: false,
+            restored: HashMap::new(),
             leases: HashMap::new(),
         };
-        Self { state: Mutex::new(state), attach_needed: Notify::new() }
+        Self { state: Mutex::new(state), budget: Arc::default(), attach_needed: Notify::new() }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    /// A call of the port; fails when the budget is used up.
-    fn call(&self) -> Result<MutexGuard<'_, State>, Unavailable> {
-        let mut state = self.state();
-        if let Some(left) = &mut state.calls_left {
-            *left = left.checked_sub(1).ok_or_else(|| Unavailable::Connection("no calls left".into()))?;
-        }
-        Ok(state)
+    /// A call of the port.
+    fn call<T>(&self, act: impl FnOnce(&mut State) -> T) -> Result<T, Unavailable> {
+        let dead = |Dead| Unavailable::Connection("the process is dead".into());
+        let lost = self.budget.enter().map_err(dead)?;
+        let answer = act(&mut self.state());
+        if lost { Err(dead(Dead)) } else { Ok(answer) }
     }
 
     /// What a script does: appends one entry and moves the meta. Fails under a fence.
@@ -102,6 +106,13 @@ impl FakeStream {
         self.state().shards.insert(number, shard);
     }
 
+    /// Another process answers, with the same data.
+    pub fn restart(&self, run_id: &str) {
+        let mut state = self.state();
+        state.leases.clear();
+        state.facts.run_id = run_id.into();
+    }
+
     /// Everything is gone, and another process answers.
     pub fn lose_everything(&self, run_id: &str) {
         let mut state = self.state();
@@ -118,68 +129,100 @@ impl FakeStream {
 #[async_trait]
 impl Stream for FakeStream {
     async fn server(&self) -> Result<ServerFacts, Unavailable> {
-        Ok(self.call()?.facts.clone())
+        self.call(|state| state.facts.clone())
     }
 
     async fn rewrite_aof(&self) -> Result<(), Unavailable> {
-        self.call()?.log.push("rewrite".into());
-        Ok(())
+        self.call(|state| state.log.push("rewrite".into()))
     }
 
     async fn meta(&self, shard: u16) -> Result<Option<ShardMeta>, Unavailable> {
-        Ok(self.call()?.shards.get(&shard).and_then(|shard| shard.meta))
+        self.call(|state| state.shards.get(&shard).and_then(|shard| shard.meta))
     }
 
     async fn read(&self, shard: u16, from: Position, most: usize) -> Result<Vec<RawEntry>, Unavailable> {
         // Others may come in between, as they may with a real one.
         tokio::task::yield_now().await;
-        let state = self.call()?;
-        let Some(shard) = state.shards.get(&shard) else { return Ok(Vec::new()) };
-        Ok(shard.entries.iter().filter(|entry| entry.at >= from).take(most).cloned().collect())
+        self.call(|state| {
+            let Some(shard) = state.shards.get(&shard) else { return Vec::new() };
+            shard.entries.iter().filter(|entry| entry.at >= from).take(most).cloned().collect()
+        })
     }
 
     async fn trim(&self, shard: u16, keep_from: Position) -> Result<(), Unavailable> {
-        let mut state = self.call()?;
-        if state.refuse_trim {
-            return Err(Unavailable::Timeout);
-        }
-        state.log.push(format!("trim {shard}"));
-        if let Some(shard) = state.shards.get_mut(&shard) {
-            shard.entries.retain(|entry| entry.at >= keep_from);
-        }
-        Ok(())
+        self.call(|state| {
+            if state.refuse_trim {
+                return Err(Unavailable::Timeout);
+            }
+            state.log.push(format!("trim {shard}"));
+            if let Some(shard) = state.shards.get_mut(&shard) {
+                shard.entries.retain(|entry| entry.at >= keep_from);
+            }
+            Ok(())
+        })?
     }
 
     async fn set_meta(&self, shard: u16, expected: Option<&ShardMeta>, meta: &ShardMeta) -> Result<bool, Unavailable> {
-        let mut state = self.call()?;
-        let place = &mut state.shards.entry(shard).or_default().meta;
-        let fits = place.as_ref() == expected;
-        if fits {
-            *place = Some(*meta);
-        }
-        Ok(fits)
+        self.call(|state| {
+            let place = &mut state.shards.entry(shard).or_default().meta;
+            let fits = place.as_ref() == expected;
+            if fits {
+                *place = Some(*meta);
+            }
+            fits
+        })
     }
 
-    async fn wipe(&self, shard: u16) -> Result<u64, Unavailable> {
-        let mut state = self.call()?;
-        let place = state.shards.entry(shard).or_default();
-        if place.meta.is_none_or(|meta| meta.open) {
-            return Err(Unavailable::Recovering);
-        }
-        let keys = u64::from(!place.entries.is_empty());
-        place.entries.clear();
-        state.log.push(format!("wipe {shard}"));
-        Ok(keys)
+    async fn wipe(&self, shard: u16, fence: &ShardMeta) -> Result<bool, Unavailable> {
+        self.call(|state| {
+            let place = state.shards.entry(shard).or_default();
+            if place.meta.as_ref() != Some(fence) {
+                return false;
+            }
+            place.entries.clear();
+            state.log.push(format!("wipe {shard}"));
+            true
+        })
+    }
+
+    async fn redo(&self, shard: u16, fence: &ShardMeta, row: &RawEntry) -> Result<Option<ShardMeta>, Unavailable> {
+        let entry = Entry::unpack(&row.payload).unwrap();
+        self.call(|state| {
+            let place = state.shards.entry(shard).or_default();
+            if place.meta.as_ref() != Some(fence) {
+                return None;
+            }
+            assert!(!fence.open, "redo under a fence");
+            assert_eq!(row.digest, chain(&fence.digest, &row.payload), "redo in order");
+            let meta = ShardMeta { top: row.at, digest: row.digest, now: fence.now.max(entry.at), ..*fence };
+            (place.meta, place.redone) = (Some(meta), place.redone + 1);
+            place.entries.push(row.clone());
+            Some(meta)
+        })
+    }
+
+    async fn restore(&self, shard: u16, fence: &ShardMeta, tombstones: &[Tombstone]) -> Result<bool, Unavailable> {
+        self.call(|state| {
+            if state.shards.entry(shard).or_default().meta.as_ref() != Some(fence) {
+                return false;
+            }
+            for Tombstone { account, id, record } in tombstones {
+                let name = (account.as_str().to_owned(), id.as_str().to_owned());
+                state.restored.entry(name).or_insert_with(|| record.clone());
+            }
+            true
+        })
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<bool, Unavailable> {
-        let mut state = self.call()?;
-        let now = Instant::now();
-        if state.leases.get(name).is_some_and(|(other, until)| other != holder && *until > now) {
-            return Ok(false);
-        }
-        state.leases.insert(name.into(), (holder.into(), now + Duration::from_millis(ttl_ms)));
-        Ok(true)
+        self.call(|state| {
+            let now = Instant::now();
+            if state.leases.get(name).is_some_and(|(other, until)| other != holder && *until > now) {
+                return false;
+            }
+            state.leases.insert(name.into(), (holder.into(), now + Duration::from_millis(ttl_ms)));
+            true
+        })
     }
 
     fn serve(&self, shard: u16, generation: Option<u32>) {

@@ -2,9 +2,14 @@
 //! memory, its tail, its answers and its temper.
 
 mod attach;
+mod budget;
+mod dying;
 mod fake_counters;
 mod fake_posting;
 mod fake_stream;
 mod posting;
 mod recovery;
+#[path = "../harness/redis_server.rs"]
+mod redis_server;
 mod scene;
+mod unload;

@@ -106,7 +106,7 @@ async fn one_worker_posts_and_another_takes_over() {
     assert!(matches!(second.worker.turn().await, Turn::Elsewhere));
     assert_eq!(scene.sums(1).await[0], 0);
     // Told to stop, the first posts what is left and gives the lease back.
-    first.worker.run(std::future::ready(())).await;
+    first.worker.run(&*scene.counters, std::future::ready(())).await;
     assert_eq!(scene.sums(1).await[0], -5);
     scene.charge(1, 5..6);
     // Sooner than a lease runs out by itself.
@@ -124,13 +124,12 @@ async fn one_worker_posts_and_another_takes_over() {
 async fn the_worker_runs_until_told_and_posts_the_rest() {
     let (scene, sidecar) = Scene::attached().await;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let worker = sidecar.worker.clone();
+    let (worker, loader) = (sidecar.worker.clone(), scene.counters.clone());
     let running = tokio::spawn(async move {
-        worker
-            .run(async {
-                let _ = stopped.await;
-            })
-            .await;
+        let stop = async {
+            let _ = stopped.await;
+        };
+        worker.run(&*loader, stop).await;
     });
     scene.charge(2, 0..50);
     tokio::time::timeout(Duration::from_secs(10), async {
@@ -193,7 +192,7 @@ async fn a_refused_row_stops_its_shard_until_it_is_put_right() {
     assert_eq!((scene.sums(1).await[0], scene.sums(2).await[0]), (0, -3), "nothing is skipped");
     let error = sidecar.drain.drain(&ghost).await.expect_err("a refused row");
     assert!(error.to_string().contains("ghost1"), "{error}");
-    scene.door.store.put_account(&ghost, &AccountPatch::default()).await.unwrap();
+    scene.door.store().put_account(&ghost, &AccountPatch::default()).await.unwrap();
     sidecar.drain.drain(&ghost).await.unwrap();
     assert_eq!(scene.sums(1).await[0], -3);
 }
@@ -220,9 +219,137 @@ async fn an_operation_done_twice_is_charged_once() {
     assert_eq!(sum_in_redis, -1 + 100);
     assert_eq!(scene.sums(1).await[0], sum_in_redis, "both sides agree");
     let undo = OpId::new(compensation_id(1, at(1, 2))).unwrap();
-    let credit = scene.door.store.operation(&account(1), Kind::Credit, &undo).await.unwrap().unwrap();
-    assert_eq!((undo.as_str(), credit.balance), ("dup:1-1-2", 7));
+    let credit = scene.door.store().operation(&account(1), Kind::Credit, &undo).await.unwrap().unwrap();
+    assert_eq!((undo.as_str(), credit.balance, credit.used, credit.requests), ("dup:1-1-2", 7, -7, -1));
+    assert_eq!(sidecar.worker.compensate(&*scene.counters).await.unwrap(), 0, "nothing is left");
     scene.assert_level(1).await;
+}
+
+#[tokio::test]
+async fn a_duplicate_of_an_account_that_is_not_loaded_is_compensated_later() {
+    let (scene, sidecar) = Scene::attached().await;
+    scene.counters.absent.lock().unwrap().insert("u1".into());
+    scene.charge(1, 0..1);
+    scene.charge(1, 0..1);
+    post_all(&sidecar).await;
+    assert_eq!(scene.sums(1).await, [-2, 2, 2]);
+    // The process that posted it is gone: its successor finds what is left.
+    let next = scene.sidecar("one");
+    assert_eq!(next.worker.compensate(&*scene.counters).await.unwrap(), 1);
+    post_all(&next).await;
+    assert_eq!(scene.sums(1).await, [-1, 1, 1]);
+    for _ in 0..2 {
+        assert_eq!(next.worker.compensate(&*scene.counters).await.unwrap(), 0, "once");
+    }
+    assert_eq!(scene.ledger(1).await.len(), 3);
+}
+
+#[tokio::test]
+async fn the_worker_compensates_what_a_process_that_is_gone_left() {
+    let (scene, sidecar) = Scene::attached().await;
+    scene.counters.absent.lock().unwrap().insert("u1".into());
+    scene.charge(1, 0..1);
+    scene.charge(1, 0..1);
+    post_all(&sidecar).await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (worker, loader) = (scene.sidecar("one").worker.clone(), scene.counters.clone());
+    let running = tokio::spawn(async move {
+        let stop = async {
+            let _ = stopped.await;
+        };
+        worker.run(&*loader, stop).await;
+    });
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while scene.sums(1).await[0] != -1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("compensated when the lease is taken");
+    stop.send(()).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn shards_that_are_behind_share_one_transaction() {
+    let (scene, sidecar) = Scene::attached().await;
+    for number in 0..ACCOUNTS {
+        scene.charge(number, 0..5);
+    }
+    assert!(matches!(sidecar.worker.turn().await, Turn::Busy { .. }));
+    assert_eq!((scene.door.applies.load(Ordering::SeqCst), scene.door.applied.load(Ordering::SeqCst)), (1, 4));
+    for number in 0..ACCOUNTS {
+        assert_eq!(scene.sums(number).await[0], -5);
+    }
+}
+
+#[tokio::test]
+async fn the_lag_is_known_to_every_sidecar_and_stops_what_would_add_to_it() {
+    let (mut scene, sidecar) = Scene::attached().await;
+    scene.settings.lag_max = Some(Duration::from_secs(60));
+    let other = scene.sidecar("two");
+    other.lag.look().await.unwrap();
+    assert!(other.backlog.check().is_ok());
+    scene.charge(1, 0..5);
+    // The database is away, and Redis' clock goes on.
+    scene.door.shut.store(true, Ordering::SeqCst);
+    scene.clock.observe(quotad::quota::clock::Millis(super::fake_stream::NOW.0 + 61_000));
+    other.lag.look().await.unwrap();
+    assert!(matches!(other.backlog.check(), Err(Unavailable::Behind)));
+    scene.door.shut.store(false, Ordering::SeqCst);
+    post_all(&sidecar).await;
+    other.lag.look().await.unwrap();
+    assert!(other.backlog.check().is_ok());
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_reach_the_database_lets_another_one_post() {
+    let (scene, first) = Scene::attached().await;
+    let second = scene.sidecar("two");
+    assert!(matches!(first.worker.turn().await, Turn::Idle));
+    scene.charge(1, 0..5);
+    scene.door.shut.store(true, Ordering::SeqCst);
+    assert!(matches!(first.worker.turn().await, Turn::Away(_)));
+    scene.door.shut.store(false, Ordering::SeqCst);
+    tokio::time::timeout(Duration::from_secs(1), async {
+        while !matches!(second.worker.turn().await, Turn::Busy { .. }) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("sooner than a lease runs out");
+    assert_eq!(scene.sums(1).await[0], -5);
+}
+
+#[tokio::test]
+async fn a_holder_that_is_gone_is_followed_within_two_seconds() {
+    let (scene, first) = Scene::attached().await;
+    let second = scene.sidecar("two");
+    assert!(matches!(first.worker.turn().await, Turn::Idle));
+    scene.charge(1, 0..5);
+    // The first is never heard of again.
+    let begun = std::time::Instant::now();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (worker, loader) = (second.worker.clone(), scene.counters.clone());
+    let running = tokio::spawn(async move {
+        let stop = async {
+            let _ = stopped.await;
+        };
+        worker.run(&*loader, stop).await;
+    });
+    tokio::time::timeout(Duration::from_secs(2), async {
+        while scene.sums(1).await[0] != -5 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("within two seconds");
+    assert!(begun.elapsed() > Duration::from_millis(500), "not while the lease lived");
+    stop.send(()).unwrap();
+    running.await.unwrap();
+    // It was only stopped: what it does now changes nothing.
+    first.worker.turn().await;
+    assert_eq!(scene.sums(1).await, [-5, 5, 5]);
 }
 
 #[tokio::test]
@@ -257,6 +384,6 @@ async fn ten_thousand_entries_are_posted_fast() {
     let took = begun.elapsed();
     println!("10000 entries of {SHARDS} shards: {took:.0?}, {:.0} entries/s", 10_000.0 / took.as_secs_f64());
     for shard in 0..SHARDS {
-        assert_eq!(scene.door.store.mark(shard).await.unwrap().unwrap().at, at(1, 2500));
+        assert_eq!(scene.door.store().opened(shard).await.unwrap().unwrap().mark.at, at(1, 2500));
     }
 }
