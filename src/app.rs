@@ -6,6 +6,7 @@ mod demo;
 pub mod failure;
 mod listen;
 mod logging;
+pub mod reconcile;
 mod sidecar_id;
 mod signals;
 pub mod tariffs;
@@ -43,6 +44,7 @@ const LOADING_LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`Failure`]; nothing listens any more and nothing of ours runs when this returns.
 pub fn serve(loaded: Loaded) -> Result<(), Failure> {
+    crate::faults::arm();
     logging::install(&loaded.config.log)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
@@ -110,6 +112,8 @@ struct House {
     health: Arc<Health>,
     exporter: Exporter,
     listeners: Listeners,
+    /// Names this sidecar in leases.
+    holder: String,
     admin_token: Secret,
     admin_token_file: Option<PathBuf>,
 }
@@ -179,13 +183,14 @@ async fn build(config: &Config, redis_url: &Secret) -> Result<House, Failure> {
     let redis = wiring::connect_redis(config, redis_url.expose()).await?;
     check_redis(&redis).await?;
     let holder = sidecar_id::obtain(&config.data)?;
-    let writeback = wiring::build_writeback(config, &redis, &database, holder);
-    let engine = wiring::build_engine(config, &redis, &database, &writeback);
+    let writeback = wiring::build_writeback(config, &redis, &database, holder.clone());
+    let spool = wiring::open_spool(config)?;
+    let engine = wiring::build_engine(config, &redis, &database, &writeback, spool);
     let health = Arc::new(Health::default());
     wiring::attach_first(&writeback, &health).await?;
     engine.refresh_tariff().await.map_err(Failure::backend)?;
     let listeners = listen::bind(&config.http).await?;
-    Ok(House { database, redis, writeback, engine, health, exporter, listeners, admin_token, admin_token_file })
+    Ok(House { database, redis, writeback, engine, health, exporter, listeners, holder, admin_token, admin_token_file })
 }
 
 /// The constants of the deployment were fixed when money was first counted.
@@ -237,16 +242,24 @@ struct Running {
 }
 
 fn start(config: &Config, house: House) -> Running {
-    let House { database, redis, writeback, engine, health, exporter, listeners, admin_token, .. } = house;
+    let House { database, redis, writeback, engine, health, exporter, listeners, holder, admin_token, .. } = house;
     let mut running = Running { listeners: Tasks::new(), upkeep: Tasks::new(), writeback: Tasks::new() };
 
-    let (worker, attacher) = (writeback.clone(), writeback);
+    let (worker, attacher, loader) = (writeback.clone(), writeback.clone(), engine.clone());
     running.writeback.spawn("attach", |stop| wiring::run_attach(attacher, stop));
-    running.writeback.spawn("write-back", |stop| wiring::run_writeback(worker, stop));
+    running.writeback.spawn("write-back", |stop| wiring::run_writeback(worker, loader, stop));
+    running.writeback.spawn("lag", |stop| wiring::run_lag(writeback, stop));
 
     let every = config.upkeep.sweep_interval;
     let sweeper = engine.clone();
     running.upkeep.spawn("sweep", move |stop| sweeper.run_sweeper(every, stop.signal()));
+    if let Some(idle) = config.upkeep.unload_idle {
+        let unloader = wiring::build_unloader(idle, &redis, &database);
+        let round = upkeep::Round { stream: redis.stream.clone(), holder, idle };
+        running.upkeep.spawn("unload", move |stop| upkeep::unload_idle(unloader, round, stop));
+    }
+    let replayer = engine.clone();
+    running.upkeep.spawn("spool-replay", move |stop| replayer.run_replay(stop.signal()));
     let (fitness, stream) = (health.clone(), redis.stream);
     running
         .upkeep

@@ -32,6 +32,28 @@ pub enum Command {
     /// The price list.
     #[command(subcommand)]
     Tariff(Tariff),
+    /// Compares Redis and the database with the ledger, in a running quotad.
+    ///
+    /// Exit codes: 0 no differences, or all are repaired; 1 differences; 2 wrong usage; 3 quotad cannot be reached.
+    Reconcile {
+        /// One account; absent: all.
+        #[arg(long)]
+        account: Option<String>,
+        /// Mend what follows from the ledger or from the live holds.
+        #[arg(long)]
+        repair: bool,
+        /// One JSON object per line.
+        #[arg(long)]
+        json: bool,
+        /// Where the admin API is, http://host:port [default: as configured].
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// File that holds the admin token [default: as configured, or <data>/admin.token].
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+        #[command(flatten)]
+        flags: Flags,
+    },
     /// Prints the OpenAPI description of both listeners.
     Openapi,
     /// Prints the version.
@@ -84,7 +106,7 @@ pub struct Flags {
     /// A Redis to use instead of a private one.
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
-    /// The database [default: sqlite:<data>/quotad.db].
+    /// The database: sqlite:, postgres: or mysql: [default: sqlite:<data>/quotad.db].
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
     /// Token that gateways must send. Others on this machine can see flags: prefer QUOTAD_GATEWAY_TOKEN.
@@ -170,6 +192,16 @@ fn execute(command: &Command) -> Result<(), Failure> {
         }
         Command::Tariff(Tariff::List { model, json, flags }) => {
             print(&app::tariffs::list(&flags.load()?.config, model.as_deref(), *json)?)
+        }
+        Command::Reconcile { account, repair, json, url, token_file, flags } => {
+            let ask = app::reconcile::Ask {
+                account: account.clone(),
+                repair: *repair,
+                json: *json,
+                url: url.clone(),
+                token_file: token_file.clone(),
+            };
+            app::reconcile::run(&flags.load()?.config, &ask, print)
         }
         Command::Openapi => print(&app::openapi()),
         Command::Version => print(concat!("quotad ", env!("CARGO_PKG_VERSION"), "\n")),

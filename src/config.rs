@@ -13,7 +13,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use crate::{
     embedded::{self, Fsync},
     engine::{self, AbortCharge, AbortPolicy, ports::Constants},
-    quota::{amount::COUNTER_MAX, window::Zone},
+    quota::{amount::COUNTER_MAX, policy::OnUnavailable, window::Zone},
 };
 use layers::{Layers, Sources};
 use reader::Reader;
@@ -35,6 +35,8 @@ pub struct Config {
     pub redis: Redis,
     pub sql: Sql,
     pub writeback: Writeback,
+    /// Bytes that operations may take which were answered without Redis.
+    pub spool_bytes_max: u64,
     pub upkeep: Upkeep,
     pub http: Http,
 }
@@ -73,16 +75,20 @@ pub struct Redis {
 #[derive(Clone, Debug)]
 pub struct Sql {
     pub url: ServerUrl,
+    /// To a server; SQLite has as many as it needs.
+    pub connections: u32,
 }
 
 #[derive(Clone, Debug)]
 pub struct Writeback {
-    /// Entries per transaction at most.
+    /// Entries of one shard per transaction at most.
     pub batch_entries_max: usize,
     /// Pause when there was nothing to post.
     pub poll: Duration,
     /// Posted entries that stay in each stream.
     pub retention_entries: u64,
+    /// The age of entries waiting for SQL above which no more is taken on; `None`: however old.
+    pub lag_max: Option<Duration>,
 }
 
 /// The clocks of the background tasks.
@@ -90,6 +96,8 @@ pub struct Writeback {
 pub struct Upkeep {
     pub sweep_interval: Duration,
     pub tariff_refresh: Duration,
+    /// `None`: accounts are never unloaded.
+    pub unload_idle: Option<Duration>,
     /// From the stop signal to the end.
     pub drain_deadline: Duration,
 }
@@ -159,10 +167,13 @@ impl Config {
                 batch_entries_max: read.number("writeback_batch", 1, 10_000),
                 poll: read.millis("writeback_poll_ms", 1, MINUTE_MS),
                 retention_entries: read.number("writeback_retention", 1, 10_000_000),
+                lag_max: Some(read.millis("writeback_lag_max_ms", 0, DAY_MS)).filter(|max| !max.is_zero()),
             },
+            spool_bytes_max: read.number("spool_max_bytes", 4096, 1 << 40),
             upkeep: Upkeep {
                 sweep_interval: read.millis("sweep_interval_ms", 10, MINUTE_MS),
                 tariff_refresh: read.millis("tariff_refresh_ms", 100, DAY_MS),
+                unload_idle: Some(read.millis("unload_idle_ms", 0, 1000 * DAY_MS)).filter(|idle| !idle.is_zero()),
                 drain_deadline: read.millis("drain_deadline_ms", 0, DAY_MS),
             },
             http: Http::read(read),
@@ -265,12 +276,12 @@ impl Redis {
 
 impl Sql {
     fn read(read: &mut Reader<'_>, data: &std::path::Path) -> Self {
-        let must = "absent or begin with sqlite: (other databases are not supported by this version)";
-        let url = read.server("database_url", &["sqlite"], must);
+        let schemes = ["sqlite", "postgres", "postgresql", "mysql", "mariadb"];
+        let url = read.server("database_url", &schemes, "absent or begin with sqlite:, postgres: or mysql:");
         // What a URL reads as its own signs must not be in the path.
         let path = data.join("quotad.db").display().to_string().replace('%', "%25").replace('?', "%3f");
         let default = || ServerUrl::new(format!("sqlite://{path}"));
-        Self { url: url.unwrap_or_else(default) }
+        Self { url: url.unwrap_or_else(default), connections: read.number("database_connections", 2, 1000) }
     }
 }
 
@@ -317,6 +328,10 @@ fn read_engine(read: &mut Reader<'_>, units_per_usd: i64) -> engine::Settings {
         trust_threshold: read.optional_units("trust_threshold", units_per_usd, COUNTER_MAX),
         policy_cache_accounts: read.number("policy_cache_accounts", 1, 100_000_000),
         log_ip: read.bool("log_ip"),
+        time_budget: read.millis("time_budget_ms", 1, MINUTE_MS),
+        on_unavailable: read.parse("on_unavailable", "deny or allow", OnUnavailable::parse),
+        unavailable_allowance: read.units("unavailable_allowance", units_per_usd, COUNTER_MAX),
+        unavailable_total: read.units("unavailable_total", units_per_usd, COUNTER_MAX),
     }
 }
 

@@ -11,29 +11,51 @@ use super::failure::Failure;
 use crate::config::secret::Secret;
 
 const TOKEN_BYTES: usize = 32;
+/// In the data directory.
+const FILE: &str = "admin.token";
 
 /// The token, and the file it is in when it was not configured.
 pub(super) fn obtain(configured: Option<&Secret>, data: &Path) -> Result<(Secret, Option<PathBuf>), Failure> {
     if let Some(token) = configured {
         return Ok((token.clone(), None));
     }
-    let path = data.join("admin.token");
-    let refuse = |error: &dyn std::fmt::Display| {
-        Failure::Config(vec![format!("the admin token file {} cannot be used: {error}", path.display())])
-    };
+    let path = data.join(FILE);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => create(data, &path).map_err(|error| refuse(&error))?,
-        Err(error) => return Err(refuse(&error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            create(data, &path).map_err(|error| refused(&path, &error))?
+        }
+        Err(error) => return Err(refused(&path, &error)),
     };
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(refuse(&"it must hold one token of printable ASCII; remove it to have a new one made"));
-    }
+    let token = judge(&path, &text)?;
     if fs::metadata(&path).is_ok_and(|found| found.mode() & 0o077 != 0) {
         tracing::warn!(path = %path.display(), "others can read the admin token: run chmod 600 on it");
     }
-    Ok((Secret::new(token), Some(path.clone())))
+    Ok((token, Some(path)))
+}
+
+/// The token of a quotad that runs already; none is made.
+pub(super) fn find(configured: Option<&Secret>, data: &Path) -> Result<Secret, Failure> {
+    configured.map_or_else(|| read(&data.join(FILE)), |token| Ok(token.clone()))
+}
+
+/// The token in a file.
+pub(super) fn read(path: &Path) -> Result<Secret, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| refused(path, &error))?;
+    judge(path, &text)
+}
+
+fn judge(path: &Path, text: &str) -> Result<Secret, Failure> {
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        let why = "it must hold one token of printable ASCII; remove it to have a new one made";
+        return Err(refused(path, &why));
+    }
+    Ok(Secret::new(token))
+}
+
+fn refused(path: &Path, why: &dyn std::fmt::Display) -> Failure {
+    Failure::Config(vec![format!("the admin token file {} cannot be used: {why}", path.display())])
 }
 
 /// Written aside and then linked into place, so that no reader ever sees half a token, and one that

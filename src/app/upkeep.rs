@@ -1,15 +1,18 @@
 //! The small background loops: watching that Redis stays fit for money and SQL reachable, and
-//! keeping metric samples small.
+//! keeping metric samples small, sending idle accounts away.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
-use tracing::{error, info, warn};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::{debug, error, info, warn};
 
 use super::tasks::Stop;
 use crate::{
     embedded::checks,
-    engine::ports::{Posting, Stream},
+    engine::{
+        ports::{Posting, Stream, Unavailable},
+        unload::{Place, Unloader},
+    },
     metrics::Exporter,
 };
 
@@ -20,6 +23,15 @@ const FITNESS_INTERVAL: Duration = Duration::from_secs(1);
 const REACH_INTERVAL: Duration = Duration::from_secs(2);
 /// Metric samples wait in memory until they are folded.
 const FOLD_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Of the sidecar that unloads idle accounts: one is enough.
+const UNLOAD_LEASE: &str = "unload";
+const UNLOAD_LEASE_TTL: Duration = Duration::from_secs(10);
+/// Between two pages of loaded accounts: a walk over millions may take its time.
+const UNLOAD_PAGE_PAUSE: Duration = Duration::from_millis(20);
+/// Between two walks: a tenth of the time that makes an account idle, within these.
+const UNLOAD_ROUND_MIN: Duration = Duration::from_millis(100);
+const UNLOAD_ROUND_MAX: Duration = Duration::from_secs(600);
 
 /// Asks Redis every second how it is and tells `report` whether money may be counted in it.
 pub(super) async fn watch_redis(stream: Arc<dyn Stream>, report: impl Fn(bool) + Send, mut stop: Stop) {
@@ -76,4 +88,52 @@ pub(super) async fn fold_samples(exporter: Exporter, mut stop: Stop) {
             () = stop.told() => return,
         }
     }
+}
+
+/// What a sidecar needs to take its turn at unloading.
+pub(super) struct Round {
+    pub stream: Arc<dyn Stream>,
+    /// Names this sidecar.
+    pub holder: String,
+    pub idle: Duration,
+}
+
+/// Walks over all loaded accounts again and again, slowly, and unloads the idle ones.
+pub(super) async fn unload_idle(unloader: Unloader, round: Round, mut stop: Stop) {
+    let between = (round.idle / 10).clamp(UNLOAD_ROUND_MIN, UNLOAD_ROUND_MAX);
+    let (mut at, mut gone) = (Place::default(), 0);
+    loop {
+        let pause = match unload_page(&unloader, &round, at).await {
+            Ok(None) => UNLOAD_LEASE_TTL,
+            Ok(Some((unloaded, next))) => {
+                gone += unloaded;
+                if next.is_none() && gone > 0 {
+                    info!(accounts = std::mem::take(&mut gone), "unloaded idle accounts");
+                }
+                at = next.unwrap_or_default();
+                if next.is_some() { UNLOAD_PAGE_PAUSE } else { between }
+            }
+            Err(reason) => {
+                debug!(%reason, "idle accounts cannot be unloaded now");
+                UNLOAD_LEASE_TTL
+            }
+        };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = stop.told() => return,
+        }
+    }
+}
+
+/// `None`: another sidecar does it.
+async fn unload_page(
+    unloader: &Unloader,
+    round: &Round,
+    at: Place,
+) -> Result<Option<(u64, Option<Place>)>, Unavailable> {
+    let ttl_ms = u64::try_from(UNLOAD_LEASE_TTL.as_millis()).unwrap_or(u64::MAX);
+    if !round.stream.lease(UNLOAD_LEASE, &round.holder, ttl_ms).await? {
+        return Ok(None);
+    }
+    unloader.page(at).await.map(Some)
 }

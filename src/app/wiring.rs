@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
     failure::Failure,
@@ -14,7 +14,8 @@ use crate::{
     config::{Config, secret::Secret},
     engine::{
         Engine,
-        ports::{Counters, LedgerStore, PolicyStore, Posting, Stream},
+        ports::{Counters, LedgerStore, PolicyStore, Posting, Spool, Stream},
+        unload::Unloader,
     },
     http::{self, Health, Service, Tokens},
     metrics::{self, Exporter},
@@ -22,7 +23,7 @@ use crate::{
         clock::Clock,
         tariff::{Tariff, TariffDoc},
     },
-    redis, sql, writeback,
+    redis, spool, sql, writeback,
 };
 
 /// The database as its ports.
@@ -53,9 +54,10 @@ pub(super) fn install_metrics() -> Result<Exporter, Failure> {
     metrics::install().map_err(Failure::Other)
 }
 
-/// `config.sql.url`, `config.zone` (of accounts that name none).
+/// `config.sql`, `config.zone` (of accounts that name none).
 pub(super) async fn open_database(config: &Config) -> Result<Database, Failure> {
-    let opened = sql::open(config.sql.url.expose(), config.zone.clone()).await;
+    let sql = &config.sql;
+    let opened = sql::open_with(sql.url.expose(), config.zone.clone(), sql.connections).await;
     let store = opened.map_err(|error| match error {
         sql::OpenError::Url(sentence) => Failure::Config(vec![format!("`database_url`: {sentence}")]),
         error => Failure::backend(error),
@@ -91,13 +93,31 @@ pub(super) fn build_writeback(config: &Config, redis: &Redis, database: &Databas
         poll: config.writeback.poll,
         retention_entries: config.writeback.retention_entries,
         tombstone_ttl: config.redis.tombstone_ttl,
+        redo_rows_max: writeback::REDO_ROWS_MAX,
+        lag_max: config.writeback.lag_max,
         constants: config.constants,
         holder,
     };
     writeback::build(&ports, &settings)
 }
 
-pub(super) fn build_engine(config: &Config, redis: &Redis, database: &Database, writeback: &Writeback) -> Arc<Engine> {
+/// `config.data`, `config.spool_bytes_max`.
+pub(super) fn open_spool(config: &Config) -> Result<Arc<dyn Spool>, Failure> {
+    let folder = config.data.join("spool");
+    let opened = spool::open(spool::Config { folder: folder.clone(), bytes_max: config.spool_bytes_max });
+    match opened {
+        Ok(files) => Ok(files),
+        Err(error) => Err(Failure::Other(format!("the spool in {} cannot be read: {error}", folder.display()))),
+    }
+}
+
+pub(super) fn build_engine(
+    config: &Config,
+    redis: &Redis,
+    database: &Database,
+    writeback: &Writeback,
+    spool: Arc<dyn Spool>,
+) -> Arc<Engine> {
     let engine = Engine::new(
         redis.counters.clone(),
         database.policies.clone(),
@@ -106,14 +126,31 @@ pub(super) fn build_engine(config: &Config, redis: &Redis, database: &Database, 
         redis.clock.clone(),
         config.engine.clone(),
     );
+    let engine = engine.with_backlog(writeback.backlog.clone()).with_spool(spool);
     Arc::new(engine.with_builtin_tariff(Tariff::builtin_at(config.constants.units_per_usd)))
 }
 
+/// `idle`: since when nobody has asked for an account that is unloaded.
+pub(super) fn build_unloader(idle: Duration, redis: &Redis, database: &Database) -> Unloader {
+    Unloader::new(redis.counters.clone(), database.posting.clone(), redis.clock.clone(), idle)
+}
+
+/// How long the first attach tries again: Redis may be restarted while this starts.
+const FIRST_ATTACH_WAIT: Duration = Duration::from_secs(30);
+const FIRST_ATTACH_PAUSE: Duration = Duration::from_millis(100);
+
 /// The first attach, before anything listens: what no waiting cures refuses to start.
 pub(super) async fn attach_first(writeback: &Writeback, health: &Health) -> Result<(), Failure> {
-    let report = writeback.attach.run_once().await.map_err(Failure::backend)?;
-    for (shard, reason) in &report.refused {
-        tracing::error!(shard, reason, "a shard is not served");
+    let begun = Instant::now();
+    loop {
+        match writeback.attach.run_once().await {
+            Ok(_) => break,
+            Err(error) if error.is_transient() && begun.elapsed() < FIRST_ATTACH_WAIT => {
+                tracing::warn!(%error, "Redis cannot be attached yet; trying again");
+                sleep(FIRST_ATTACH_PAUSE).await;
+            }
+            Err(error) => return Err(Failure::backend(error)),
+        }
     }
     health.set_scripts(true);
     Ok(())
@@ -126,9 +163,14 @@ pub(super) async fn run_attach(writeback: Writeback, mut stop: Stop) {
     }
 }
 
-/// Posts until told to stop, then posts the rest.
-pub(super) async fn run_writeback(writeback: Writeback, mut stop: Stop) {
-    writeback.worker.run(stop.told()).await;
+/// Posts until told to stop, then posts the rest. The engine loads what late compensations need.
+pub(super) async fn run_writeback(writeback: Writeback, engine: Arc<Engine>, mut stop: Stop) {
+    writeback.worker.run(&*engine, stop.told()).await;
+}
+
+/// Watches how far SQL is behind.
+pub(super) async fn run_lag(writeback: Writeback, mut stop: Stop) {
+    writeback.lag.run(stop.told()).await;
 }
 
 /// Asks for a newer tariff every so often.

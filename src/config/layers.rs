@@ -150,6 +150,10 @@ fn read_file(path: &Path, content: &str, values: &mut BTreeMap<&'static str, Val
 fn read_environment(env: &[(String, String)], values: &mut BTreeMap<&'static str, Value>, problems: &mut Vec<String>) {
     for (name, text) in env {
         let Some(rest) = name.strip_prefix("QUOTAD_") else { continue };
+        // No setting: it says which mutant a fault test runs.
+        if cfg!(feature = "faults") && rest == "MUTANT" {
+            continue;
+        }
         let key = rest.to_ascii_lowercase();
         match settings::find(&key).filter(|setting| setting.env() == *name) {
             Some(_) if text.is_empty() => {}

@@ -78,7 +78,16 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "`redis://` or `unix://` address of a Redis to use; absent: a private redis-server is started",
     ),
-    flag("database_url", "", "`sqlite:` address of the database; absent: `<data>/quotad.db`"),
+    flag(
+        "database_url",
+        "",
+        "`sqlite:`, `postgres:` or `mysql:` address of the database; absent: SQLite in `<data>/quotad.db`",
+    ),
+    file(
+        "database_connections",
+        "8",
+        "connections to a PostgreSQL or MySQL server; write-back takes one, look-ups the others; SQLite has its own",
+    ),
     file("log_format", "text", "`text` for people, `json` for collectors; always on standard error"),
     file("log_level", "info", "`error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,quotad=debug`"),
     file("log_ip", "false", "keeps the client address in ledger rows; off, because an address is personal data"),
@@ -111,7 +120,23 @@ pub const SETTINGS: &[Setting] = &[
         "no effect yet: every grant is held; later, nothing is held while this much, e.g. `10 USD`, stays available",
     ),
     file("policy_cache_accounts", "100000", "policies kept in memory, about 1 KiB each; more are read from SQL again"),
-    file("time_budget_ms", "250", "a call that Redis has not answered by then is 503, so that a gateway never hangs"),
+    file(
+        "time_budget_ms",
+        "250",
+        "a call not decided by then (or a little later) is 503, so that a gateway never hangs",
+    ),
+    file(
+        "on_unavailable",
+        "deny",
+        "while Redis cannot decide: `deny` answers 503; `allow` grants within the next two and charges later",
+    ),
+    file(
+        "unavailable_allowance",
+        "1 USD",
+        "what one account may spend on this sidecar in an outage: one that has nothing left can lose you no more",
+    ),
+    file("unavailable_total", "100 USD", "the same for all accounts together"),
+    file("spool_max_bytes", "67108864", "operations of an outage kept in `<data>/spool`; more are 503; about 200 000"),
     file("max_in_flight", "4096", "calls waiting for Redis at once; more are 503 at once instead of queueing"),
     file(
         "redis_lanes",
@@ -125,14 +150,24 @@ pub const SETTINGS: &[Setting] = &[
         "everysec",
         "fsync of the private Redis: `everysec`, or `always` to survive power loss, slower",
     ),
-    file("writeback_batch", "512", "ledger entries posted in one SQL transaction at most"),
+    file("writeback_batch", "512", "ledger entries of one shard posted in one SQL transaction at most"),
     file("writeback_poll_ms", "20", "pause between two looks for new entries when there are none"),
     file(
         "writeback_retention",
         "1000",
         "posted entries that stay in each Redis stream, the cure for a restored database",
     ),
+    file(
+        "writeback_lag_max_ms",
+        "0",
+        "while entries older than this wait for the database, reserve, extend and charge are 503; 0: never",
+    ),
     file("sweep_interval_ms", "200", "pause between two sweeps for holds past their deadline"),
+    file(
+        "unload_idle_ms",
+        "86400000",
+        "an account that nobody used for so long leaves Redis until its next call; 0: never",
+    ),
     file("tariff_refresh_ms", "5000", "how often the database is asked for a newer tariff version"),
     file(
         "drain_deadline_ms",

@@ -34,6 +34,7 @@ pub(crate) struct Answer {
 /// What a handler returns.
 pub(crate) type Handled = Result<Answer, Problem>;
 
+const DEGRADED: HeaderName = HeaderName::from_static("x-quota-degraded");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 impl Answer {
@@ -62,6 +63,14 @@ impl Answer {
     pub(crate) fn replayed(mut self, replayed: bool) -> Self {
         if replayed {
             self.header(REPLAYED, HeaderValue::from_static("true"));
+        }
+        self
+    }
+
+    /// Marks an answer that was given without Redis.
+    pub(crate) fn degraded(mut self, degraded: bool) -> Self {
+        if degraded {
+            self.header(DEGRADED, HeaderValue::from_static("true"));
         }
         self
     }

@@ -275,11 +275,12 @@ impl From<Refusal> for Problem {
 impl From<Unavailable> for Problem {
     fn from(cause: Unavailable) -> Self {
         let sentence = match &cause {
-            Unavailable::Timeout => "Redis did not answer in time",
+            Unavailable::Timeout => "the call was not decided in time",
             Unavailable::Overloaded => "too many calls are in flight",
             Unavailable::Connection(_) => "Redis cannot be reached",
             Unavailable::Recovering => "the account's shard is being recovered",
             Unavailable::Store(_) => "the database cannot be reached",
+            Unavailable::Behind => "the database is too far behind to take on more",
             Unavailable::Corrupt(_) => "the account's state cannot be read",
         };
         if matches!(cause, Unavailable::Corrupt(_)) {

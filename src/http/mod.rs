@@ -56,8 +56,10 @@ pub struct Config {
     pub connections_max: usize,
     /// How long open requests may go on after shutdown begins.
     pub drain_deadline: Duration,
-    /// The whole of a gateway call; then 503. Longer than the engine's own time budgets.
+    /// The whole of a gateway call; then 503. Longer than the engine's own time budgets: it bounds a batch.
     pub request_budget: Duration,
+    /// The whole of an admin call, but a comparison of accounts; then 503, while it goes on.
+    pub admin_budget: Duration,
 }
 
 impl Default for Config {
@@ -74,6 +76,7 @@ impl Default for Config {
             connections_max: 10_000,
             drain_deadline: Duration::from_secs(10),
             request_budget: Duration::from_secs(10),
+            admin_budget: Duration::from_secs(10),
         }
     }
 }

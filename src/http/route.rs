@@ -207,10 +207,15 @@ where
     let body = if wants_body { body::collect(config, &head.headers, body, most).await? } else { Bytes::new() };
     if route.verb() == "admin" {
         // A change of policy has two steps, SQL and the version in Redis: a task of its own ends both,
-        // also when the operator hangs up between them. No time budget, for the same reason.
-        return match tokio::spawn(administered(service.clone(), side, head, body)).await {
-            Ok(handled) => handled,
-            Err(_) => Err(failed()),
+        // also when the operator hangs up between them, or has waited long enough. Comparing all accounts
+        // takes as long as there are accounts.
+        let patient = route == Route::Reconcile;
+        let task = tokio::spawn(administered(service.clone(), side, head, body));
+        let ended = if patient { Ok(task.await) } else { tokio::time::timeout(config.admin_budget, task).await };
+        return match ended {
+            Ok(Ok(handled)) => handled,
+            Ok(Err(_)) => Err(failed()),
+            Err(_) => Err(Problem::unavailable("the change is still being made: ask again to see what became of it")),
         };
     }
     let call = Call { service, method, query: head.uri.query(), headers: &head.headers, body: &body };

@@ -87,3 +87,29 @@ fn a_data_directory_in_use_is_4() {
     let sentence = format!("quotad (process {}) already runs on the data directory", std::process::id());
     assert!(code == Some(4) && err.contains(&sentence), "{code:?} {err}");
 }
+
+#[test]
+fn reconcile_says_what_kept_it_from_asking() {
+    let data = tempfile::tempdir().unwrap();
+    // Taken from the system and given back: nobody listens there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let url = format!("http://{free}");
+    let ask = |more: &[&str]| said(&quotad(data.path(), &[&["reconcile"], more].concat(), &[]));
+    let (code, _, err) = ask(&["--url", &url, "--admin-token", "t"]);
+    assert!(code == Some(3) && err.contains(&free), "{code:?} {err}");
+    let (code, _, err) = ask(&["--admin-listen", &free, "--admin-token", "t"]);
+    assert!(code == Some(3) && err.contains(&free), "{code:?} {err}");
+    let (code, _, err) = ask(&["--url", &url]);
+    assert!(code == Some(2) && err.contains("admin.token cannot be used"), "{code:?} {err}");
+    assert!(!data.path().join("admin.token").exists(), "only a server makes one");
+    for wrong in ["https://localhost:1", "http://localhost:1/x", "localhost", "http://me@localhost:1"] {
+        let (code, _, err) = ask(&["--url", wrong, "--admin-token", "t"]);
+        assert!(code == Some(2) && err.contains("http://host:port"), "{wrong}: {code:?} {err}");
+    }
+    let (code, _, err) = ask(&["--admin-listen", "127.0.0.1:0", "--admin-token", "t"]);
+    assert!(code == Some(2) && err.contains("--url"), "{code:?} {err}");
+    let token = data.path().join("token");
+    std::fs::write(&token, "t\n").unwrap();
+    let (code, _, err) = ask(&["--url", &url, "--token-file", token.to_str().unwrap()]);
+    assert!(code == Some(3), "{code:?} {err}");
+}

@@ -18,7 +18,7 @@ use crate::{
     },
     quota::{
         id::AccountId,
-        policy::{Policy, Trust},
+        policy::{OnUnavailable, Policy, Trust},
         verdict::Verdict,
     },
 };
@@ -75,6 +75,7 @@ fn patch(put: AccountPut) -> AccountPatch {
         credit_limit: put.credit_limit.map(|level| level.0),
         zone: put.timezone.map(|zone| zone.0),
         trust: put.trust_threshold.map(|trust| trust.0),
+        on_unavailable: put.on_unavailable.map(|word| word.0),
         limits: put.limits.map(|limits| limits.0),
         name: put.name.map(|name| name.0),
         contact: put.contact.map(|contact| contact.0),
@@ -102,6 +103,7 @@ fn shown<'a>(policy: &'a Policy, live: Option<&Sheet>) -> Account<'a> {
             Trust::Off => serde_json::Value::Null,
             Trust::Above(units) => units.into(),
         },
+        on_unavailable: policy.on_unavailable.map(OnUnavailable::as_str),
         limits: policy.limits.iter().map(|limit| LimitShown::from(&**limit)).collect(),
         name: policy.name.as_deref(),
         contact: policy.contact.as_deref(),
@@ -138,6 +140,7 @@ mod tests {
             credit_limit: 5,
             zone: Zone::utc(),
             trust: Trust::Off,
+            on_unavailable: None,
             limits: Vec::new(),
             keys: std::collections::HashMap::new(),
             name: None,
@@ -145,7 +148,8 @@ mod tests {
         };
         let text = serde_json::to_value(shown(&policy, None)).unwrap();
         let expected = serde_json::json!({"account": "a", "status": "enabled", "group": "vip", "credit_limit": 5,
-            "timezone": "UTC", "trust_threshold": null, "limits": [], "name": null, "contact": "x@y", "version": 3});
+            "timezone": "UTC", "trust_threshold": null, "on_unavailable": null, "limits": [], "name": null,
+            "contact": "x@y", "version": 3});
         assert_eq!(text, expected);
     }
 

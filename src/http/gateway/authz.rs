@@ -62,7 +62,7 @@ async fn granted(service: &Service, headers: &HeaderMap) -> Handled {
     answer.header(QUOTA_ID, said(reserved.id.as_str()));
     answer.header(QUOTA_HELD, HeaderValue::from(reserved.held));
     ratelimit::describe(&mut answer, &reserved.limits, now);
-    Ok(answer.replayed(replayed))
+    Ok(answer.replayed(replayed).degraded(reserved.balance.is_none()))
 }
 
 /// Whether the caller's own API key decides although `X-Quota-Account` is there too: proxies pass

@@ -6,8 +6,9 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tokio::task::JoinSet;
@@ -24,15 +25,20 @@ use crate::{
         },
     },
     metrics,
+    quota::verdict::Code,
 };
 
 /// Operations of one batch that run at once: enough to fill a pipeline, few enough that a batch
 /// does not push single calls aside.
 const AT_ONCE: usize = 16;
 
+/// How long a batch goes on asking once an operation of it could not be decided.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 pub(super) async fn answer(service: &Arc<Service>, body: &[u8]) -> Handled {
     let ops = gateway::batch(read::text_of(body)?)?;
-    let work = Arc::new(Work { lanes: lanes(&ops), next: AtomicUsize::new(0) });
+    let (next, undecided) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = Arc::new(Work { lanes: lanes(&ops), next, begun: Instant::now(), undecided });
     let mut workers = JoinSet::new();
     for _ in 0..work.lanes.len().min(AT_ONCE) {
         workers.spawn(work.clone().run(service.clone()));
@@ -52,6 +58,9 @@ type Lane = Vec<(usize, Box<str>)>;
 struct Work {
     lanes: Vec<Lane>,
     next: AtomicUsize,
+    begun: Instant,
+    /// An operation could not be decided.
+    undecided: AtomicBool,
 }
 
 /// One lane for each reservation id. An account may be named or meant by its key's secret, so lanes
@@ -75,21 +84,35 @@ impl Work {
         let mut answers = Vec::new();
         while let Some(lane) = self.lanes.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             for (place, text) in lane {
-                answers.push((*place, one(&service, text).await));
+                answers.push((*place, self.one(&service, text).await));
             }
         }
         answers
     }
 }
 
-async fn one(service: &Service, text: &str) -> Answer {
-    let (op, _) = match gateway::op(text) {
-        Ok(op) => op,
-        Err(bad) => return Problem::from(bad).answer(),
-    };
-    let answer = Answer::from(dispatch(service, op, text).await);
-    metrics::answered(Op::WORDS[op as usize], answer.code);
-    answer
+impl Work {
+    async fn one(&self, service: &Service, text: &str) -> Answer {
+        let (op, _) = match gateway::op(text) {
+            Ok(op) => op,
+            Err(bad) => return Problem::from(bad).answer(),
+        };
+        let answer = if self.is_hopeless() {
+            Problem::unavailable("other operations of the batch could not be decided in time").answer()
+        } else {
+            Answer::from(dispatch(service, op, text).await)
+        };
+        if answer.code == Code::Unavailable.as_str() {
+            self.undecided.store(true, Ordering::Relaxed);
+        }
+        metrics::answered(Op::WORDS[op as usize], answer.code);
+        answer
+    }
+
+    /// Each operation has a time budget of its own; a batch does not wait for all of them in turn.
+    fn is_hopeless(&self) -> bool {
+        self.undecided.load(Ordering::Relaxed) && self.begun.elapsed() > PATIENCE
+    }
 }
 
 async fn dispatch(service: &Service, op: Op, text: &str) -> Handled {

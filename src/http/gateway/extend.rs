@@ -23,6 +23,7 @@ pub(super) async fn answer(service: &Service, ask: gateway::Extend, header: Opti
         ttl_ms: ask.ttl_ms.map(|ttl| ttl.0),
     };
     let (extended, replayed) = done(service.engine.extend(&ask).await)?;
+    let degraded = extended.balance.is_none();
     let answer = Answer::ok(&Extended {
         id: &extended.id,
         outcome: "extended",
@@ -30,7 +31,8 @@ pub(super) async fn answer(service: &Service, ask: gateway::Extend, header: Opti
         expires_at: extended.expires_at,
         balance: extended.balance,
         available: extended.available,
+        degraded,
         replayed,
     });
-    Ok(answer.replayed(replayed))
+    Ok(answer.replayed(replayed).degraded(degraded))
 }

@@ -23,6 +23,7 @@ pub(super) async fn answer(service: &Service, ask: gateway::Reserve, header: Opt
             return Ok(answer);
         }
     };
+    let degraded = reserved.balance.is_none();
     let mut answer = Answer::ok(&answer::Reserved {
         id: &reserved.id,
         outcome: "granted",
@@ -31,11 +32,12 @@ pub(super) async fn answer(service: &Service, ask: gateway::Reserve, header: Opt
         expires_at: reserved.expires_at,
         balance: reserved.balance,
         available: reserved.available,
+        degraded,
         limits: verbose.then(|| reserved.limits.iter().map(LimitLive::from).collect()),
         replayed,
     });
     ratelimit::describe(&mut answer, &reserved.limits, now);
-    Ok(answer.replayed(replayed))
+    Ok(answer.replayed(replayed).degraded(degraded))
 }
 
 /// The engine's answer, and whether it is a repeated one.

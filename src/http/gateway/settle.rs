@@ -23,6 +23,7 @@ pub(super) fn shown(settled: &Settled, replayed: bool) -> Answer {
     if settled.clamped && !replayed {
         metrics::settle_clamped();
     }
+    let degraded = settled.balance.is_none();
     let answer = Answer::ok(&answer::Settled {
         id: &settled.id,
         outcome: if settled.last { "settled" } else { "held" },
@@ -34,9 +35,10 @@ pub(super) fn shown(settled: &Settled, replayed: bool) -> Answer {
         clamped: settled.clamped,
         balance: settled.balance,
         available: settled.available,
+        degraded,
         replayed,
     });
-    answer.replayed(replayed)
+    answer.replayed(replayed).degraded(degraded)
 }
 
 fn asked(ask: gateway::Settle, header: Option<&str>) -> Result<Settle, Problem> {
@@ -121,15 +123,15 @@ mod tests {
         let settled = Settled {
             account: crate::quota::id::AccountId::new("a").unwrap(),
             id: crate::quota::id::ReservationId::new("r").unwrap(),
-            charged: 1,
-            returned: 2,
+            charged: Some(1),
+            returned: Some(2),
             overdraft: 0,
             late: false,
             unreserved: false,
             clamped: false,
             last: true,
-            balance: 3,
-            available: 4,
+            balance: Some(3),
+            available: Some(4),
         };
         let fresh = shown(&settled, false);
         let text = String::from_utf8(fresh.body.clone()).unwrap();

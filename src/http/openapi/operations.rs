@@ -58,6 +58,9 @@ const fn authz(method: &'static str, id: &'static str) -> Operation {
     Operation { method, path, tag, id, summary, request: None, answers, problems: VERB }
 }
 
+const DEGRADED: &str = "X-Quota-Degraded";
+const REPLAYED: &str = "Idempotency-Replayed";
+
 const ACCOUNTS: &str = "/admin/v1/accounts";
 const ACCOUNT: &str = "/admin/v1/accounts/{account}";
 const KEYS: &str = "/admin/v1/accounts/{account}/keys";
@@ -215,11 +218,12 @@ impl Operation {
         };
         let mut headers = json!({"X-Request-Id": header("the caller's, or a new one")});
         let adds: &[&str] = match self.id {
-            "reserve" => &["Idempotency-Replayed", "RateLimit-Policy", "RateLimit"],
+            "reserve" => &[DEGRADED, REPLAYED, "RateLimit-Policy", "RateLimit"],
             "authz" | "authz_post" => {
-                &["Idempotency-Replayed", "RateLimit-Policy", "RateLimit", "X-Quota-Id", "X-Quota-Held"]
+                &[DEGRADED, REPLAYED, "RateLimit-Policy", "RateLimit", "X-Quota-Id", "X-Quota-Held"]
             }
-            "settle" | "release" | "extend" | "charge" | "refund" | "credit" | "debit" => &["Idempotency-Replayed"],
+            "settle" | "release" | "extend" | "charge" => &[DEGRADED, REPLAYED],
+            "refund" | "credit" | "debit" => &[REPLAYED],
             _ => &[],
         };
         for name in adds {

@@ -62,6 +62,34 @@ async fn who_dribbles_a_body_is_told() {
 }
 
 #[tokio::test]
+async fn a_database_that_never_answers_hangs_nobody() {
+    let server = Server::start(Config { admin_budget: Duration::from_millis(100), ..config() }).await;
+    let reserve = r#"{"account":"slow","id":"r","amount":1}"#;
+    let lane = vec![r#"{"op":"reserve","account":"slow","id":"r","amount":1}"#; 256].join(",");
+    let balance = get("/v1/accounts/slow/balance");
+    for (asked, status) in [
+        (super::post("/v1/reserve", "", reserve), 503),
+        (super::post("/v1/settle", "", reserve), 503),
+        (balance, 503),
+        // Operations of one reservation wait for each other.
+        (super::post("/v1/batch", "", &format!(r#"{{"ops":[{lane}]}}"#)), 200),
+    ] {
+        let begun = tokio::time::Instant::now();
+        let got = server.gateway().await.ask(&asked).await;
+        assert_eq!(got.status, status, "{got:?}");
+        assert!(begun.elapsed() < Duration::from_secs(4), "{asked}: {:?}", begun.elapsed());
+        if status == 200 {
+            let answers = got.json();
+            assert!(answers["ops"].as_array().unwrap().iter().all(|answer| answer["status"] == 503));
+        } else {
+            assert_eq!(got.header("retry-after"), Some("1"));
+        }
+    }
+    let admin = "GET /admin/v1/accounts/slow HTTP/1.1\r\nhost: x\r\nauthorization: Bearer root\r\n\r\n";
+    problem(&server.admin().await.ask(admin).await, 503, "unavailable");
+}
+
+#[tokio::test]
 async fn connections_over_the_cap_wait_for_one_to_end() {
     let server = Server::start(Config { connections_max: 1, ..config() }).await;
     let mut first = server.gateway().await;

@@ -1,4 +1,5 @@
-//! Ports that nothing stands behind: every call "cannot be reached".
+//! Ports that nothing stands behind: every call "cannot be reached"; asked for the account `slow`, the
+//! database never answers at all.
 
 use std::sync::Arc;
 
@@ -8,8 +9,9 @@ use crate::{
     engine::{
         AbortCharge, AbortPolicy, Engine, Settings,
         ports::{
-            AccountPatch, AdjustCall, ChargeCall, Counters, Drain, ExtendCall, KeyPatch, LedgerStore, PolicyStore,
-            Posted, RefundCall, Reply, ReserveCall, ResetCall, SettleCall, StoreError, Unavailable,
+            AccountPatch, AdjustCall, Audit, ChargeCall, Counters, Drain, ExtendCall, KeyPatch, LedgerStore, Ledgered,
+            MendCall, PolicyStore, Position, Posted, RefundCall, Reply, ReserveCall, ResetCall, SettleCall, StoreError,
+            Unavailable, UndoCall,
         },
     },
     quota::{
@@ -19,6 +21,7 @@ use crate::{
         id::{AccountId, KeyId, OpId, ReservationId},
         policy::Policy,
         reservation::Record,
+        tally::Tally,
     },
 };
 
@@ -40,6 +43,10 @@ pub(super) fn engine() -> Arc<Engine> {
         trust_threshold: None,
         policy_cache_accounts: 10,
         log_ip: false,
+        time_budget: std::time::Duration::from_millis(200),
+        on_unavailable: crate::quota::policy::OnUnavailable::Deny,
+        unavailable_allowance: 1_000,
+        unavailable_total: 2_000,
     };
     let [counters, policies, ledger, drain] = [(); 4].map(|()| Arc::new(Nobody));
     Arc::new(Engine::new(counters, policies, ledger, drain, Arc::new(Clock::default()), settings))
@@ -109,11 +116,38 @@ impl Counters for Nobody {
     async fn restore_record(&self, _: &AccountId, _: &ReservationId, _: &Record) -> Result<(), Unavailable> {
         gone()
     }
+    async fn undo(&self, _: &UndoCall<'_>) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn mend(&self, _: &MendCall<'_>) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn unload(&self, _: &AccountId, _: Position, _: Millis) -> Result<Reply, Unavailable> {
+        gone()
+    }
+    async fn loaded(&self, _: u16, _: u64) -> Result<(u64, Vec<(AccountId, Millis)>), Unavailable> {
+        gone()
+    }
+    async fn holds(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
+        gone()
+    }
+    async fn deadlines(&self, _: &AccountId) -> Result<Vec<(ReservationId, Millis)>, Unavailable> {
+        gone()
+    }
+    async fn unlisted(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
+        gone()
+    }
+    fn era(&self) -> u64 {
+        0
+    }
 }
 
 #[async_trait]
 impl PolicyStore for Nobody {
-    async fn policy(&self, _: &AccountId) -> Result<Option<Policy>, StoreError> {
+    async fn policy(&self, account: &AccountId) -> Result<Option<Policy>, StoreError> {
+        if account.as_str() == "slow" {
+            std::future::pending::<()>().await;
+        }
         lost()
     }
     async fn secret(&self, _: &[u8; 32]) -> Result<Option<(AccountId, KeyId)>, StoreError> {
@@ -156,11 +190,17 @@ impl LedgerStore for Nobody {
     async fn record(&self, _: &AccountId, _: &ReservationId) -> Result<Option<Record>, StoreError> {
         lost()
     }
+    async fn audit(&self, _: &AccountId, _: Ledgered, _: Position) -> Result<Option<Audit>, StoreError> {
+        lost()
+    }
+    async fn mend_sums(&self, _: &AccountId, _: Ledgered) -> Result<Option<[Tally; 2]>, StoreError> {
+        lost()
+    }
 }
 
 #[async_trait]
 impl Drain for Nobody {
-    async fn drain(&self, _: &AccountId) -> Result<(), Unavailable> {
+    async fn drain(&self, _: &AccountId) -> Result<Position, Unavailable> {
         gone()
     }
 }

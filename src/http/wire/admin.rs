@@ -4,12 +4,14 @@ use super::{
     limit::Limits,
     read::{Bad, Value, string},
     request,
-    scalar::{Cap, GroupOrNull, InstantOrNull, Level, Network, Sha256, Span, Text, TextOrNull, TimeZone, Units},
+    scalar::{
+        Cap, GroupOrNull, InstantOrNull, Level, Network, PageLimit, Sha256, Span, Text, TextOrNull, TimeZone, Units,
+    },
     word,
 };
 use crate::quota::{
     id::{AccountId, KeyId, Model, OpId, Platform},
-    policy::Trust,
+    policy::{OnUnavailable, Trust},
 };
 
 request!(
@@ -23,6 +25,8 @@ request!(
         timezone: Option<TimeZone>,
         /// Units that must stay available for work to go unheld; null is off, `default` the deployment's.
         trust_threshold: Option<TrustLevel>,
+        /// While Redis cannot decide: `deny`, or `allow` within the deployment's allowance; null is the deployment's.
+        on_unavailable: Option<UnavailableOrNull>,
         /// Replaced as a whole when given.
         limits: Option<Limits>,
         /// Units to begin with; only when the account is created.
@@ -96,8 +100,37 @@ request!(
     Reconcile {
         /// Absent: all accounts.
         account: Option<AccountId>,
+        /// Mend what follows from the ledger or from the live holds.
+        repair: Option<bool>,
+        /// `next` of the page before.
+        cursor: Option<AccountId>,
+        /// Accounts on a page; absent: all that are left.
+        limit: Option<PageLimit>,
     }
 );
+
+/// What happens while Redis cannot decide: a word, or null for the deployment's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UnavailableOrNull(pub(crate) Option<OnUnavailable>);
+
+impl Value for UnavailableOrNull {
+    fn read(raw: &str) -> Result<Self, Bad> {
+        let word = || OnUnavailable::parse(&string(raw)?).ok_or_else(|| Bad::value("must be deny, allow or null"));
+        Ok(Self(if raw == "null" { None } else { Some(word()?) }))
+    }
+}
+
+impl utoipa::PartialSchema for UnavailableOrNull {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::{ObjectBuilder, OneOfBuilder, schema::Type};
+        OneOfBuilder::new()
+            .item(super::schema::one_of_words(&["deny", "allow"]))
+            .item(ObjectBuilder::new().schema_type(Type::Null))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for UnavailableOrNull {}
 
 /// Account trust: units, null for off, or the word `default`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

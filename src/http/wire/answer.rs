@@ -24,14 +24,21 @@ pub(crate) struct Reserved<'a> {
     pub(crate) trusted: bool,
     #[serde(serialize_with = "text")]
     pub(crate) expires_at: Millis,
-    pub(crate) balance: i64,
-    pub(crate) available: i64,
+    /// This and `available`: null when `degraded`.
+    #[schema(required)]
+    pub(crate) balance: Option<i64>,
+    #[schema(required)]
+    pub(crate) available: Option<i64>,
     /// Only when `verbose`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<Vec<LimitLive<'a>>>,
     #[serde(skip_serializing_if = "is_false")]
     #[schema(required = false)]
     pub(crate) replayed: bool,
+    /// Answered without Redis, within the allowance for that (`X-Quota-Degraded`).
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) degraded: bool,
 }
 
 /// 200 of settle and charge.
@@ -41,8 +48,12 @@ pub(crate) struct Settled<'a> {
     pub(crate) id: &'a ReservationId,
     /// `settled`; `held` after `final: false`.
     pub(crate) outcome: &'static str,
-    pub(crate) charged: i64,
-    pub(crate) returned: i64,
+    /// Null when `degraded` and only Redis knows the hold that is charged.
+    #[schema(required)]
+    pub(crate) charged: Option<i64>,
+    /// Null when `degraded` and only Redis knows the hold.
+    #[schema(required)]
+    pub(crate) returned: Option<i64>,
     /// How far below zero the balance went.
     pub(crate) overdraft: i64,
     /// Settled after its deadline.
@@ -53,11 +64,18 @@ pub(crate) struct Settled<'a> {
     #[serde(skip_serializing_if = "is_false")]
     #[schema(required = false)]
     pub(crate) clamped: bool,
-    pub(crate) balance: i64,
-    pub(crate) available: i64,
+    /// This and `available`: null when `degraded`.
+    #[schema(required)]
+    pub(crate) balance: Option<i64>,
+    #[schema(required)]
+    pub(crate) available: Option<i64>,
     #[serde(skip_serializing_if = "is_false")]
     #[schema(required = false)]
     pub(crate) replayed: bool,
+    /// Answered without Redis, within the allowance for that (`X-Quota-Degraded`).
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) degraded: bool,
 }
 
 /// 200 of release.
@@ -67,12 +85,21 @@ pub(crate) struct Released<'a> {
     pub(crate) id: &'a ReservationId,
     /// `released`.
     pub(crate) outcome: &'static str,
-    pub(crate) returned: i64,
-    pub(crate) balance: i64,
-    pub(crate) available: i64,
+    /// Null when `degraded` and only Redis knows the hold.
+    #[schema(required)]
+    pub(crate) returned: Option<i64>,
+    /// This and `available`: null when `degraded`.
+    #[schema(required)]
+    pub(crate) balance: Option<i64>,
+    #[schema(required)]
+    pub(crate) available: Option<i64>,
     #[serde(skip_serializing_if = "is_false")]
     #[schema(required = false)]
     pub(crate) replayed: bool,
+    /// Answered without Redis, within the allowance for that (`X-Quota-Degraded`).
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) degraded: bool,
 }
 
 /// 200 of extend.
@@ -85,11 +112,18 @@ pub(crate) struct Extended<'a> {
     pub(crate) held: i64,
     #[serde(serialize_with = "text")]
     pub(crate) expires_at: Millis,
-    pub(crate) balance: i64,
-    pub(crate) available: i64,
+    /// This and `available`: null when `degraded`.
+    #[schema(required)]
+    pub(crate) balance: Option<i64>,
+    #[schema(required)]
+    pub(crate) available: Option<i64>,
     #[serde(skip_serializing_if = "is_false")]
     #[schema(required = false)]
     pub(crate) replayed: bool,
+    /// Answered without Redis, within the allowance for that (`X-Quota-Degraded`).
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) degraded: bool,
 }
 
 /// 200 of refund.

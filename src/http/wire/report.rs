@@ -41,6 +41,9 @@ pub(crate) struct Account<'a> {
     /// Units, null for off, or `default`.
     #[schema(required, value_type = super::admin::TrustLevel)]
     pub(crate) trust_threshold: serde_json::Value,
+    /// `deny` or `allow`; null: the deployment's.
+    #[schema(required)]
+    pub(crate) on_unavailable: Option<&'static str>,
     pub(crate) limits: Vec<LimitShown<'a>>,
     #[schema(required)]
     pub(crate) name: Option<&'a str>,
@@ -162,7 +165,13 @@ pub(crate) struct Reservation<'a> {
 pub(crate) struct Reconciled<'a> {
     /// Accounts compared.
     pub(crate) accounts: u64,
+    /// Of those, the ones whose holds moved all the time and could not be compared.
+    pub(crate) moving: u64,
     pub(crate) differences: Vec<Difference<'a>>,
+    /// Cursor of the next page; null on the last one.
+    #[serde(serialize_with = "maybe_text")]
+    #[schema(required)]
+    pub(crate) next: Option<AccountId>,
 }
 
 /// One number that differs.
@@ -171,6 +180,16 @@ pub(crate) struct Difference<'a> {
     #[serde(serialize_with = "text")]
     pub(crate) account: &'a AccountId,
     pub(crate) what: &'a str,
-    pub(crate) redis: i64,
-    pub(crate) sql: i64,
+    /// Absent: Redis does not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) redis: Option<i64>,
+    /// Absent: SQL does not keep it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sql: Option<i64>,
+    /// What the ledger, or the live holds, add up to; absent: there should be none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expected: Option<i64>,
+    /// Whether it was put right; absent when that was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) repaired: Option<bool>,
 }

@@ -17,6 +17,8 @@ use crate::quota::{
 
 /// Token counts and durations end here; no call has a billion tokens.
 pub(crate) const COUNT_MAX: i64 = 1_000_000_000;
+/// Entries on one page.
+pub(crate) const PAGE_MAX: i64 = 1_000;
 pub(crate) const TTL_MS_MIN: i64 = 1_000;
 pub(crate) const TTL_MS_MAX: i64 = 86_400_000;
 /// Characters of free text (names, notes, reasons) and of a caller's secret.
@@ -40,6 +42,10 @@ pub(crate) struct Count(pub(crate) i64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TtlMs(pub(crate) u32);
+
+/// How many to put on a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PageLimit(pub(crate) u32);
 
 /// Free text without control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +142,12 @@ impl Value for Count {
 impl Value for TtlMs {
     fn read(raw: &str) -> Result<Self, Bad> {
         integer(raw, TTL_MS_MIN, TTL_MS_MAX).map(|ttl| Self(ttl as u32))
+    }
+}
+
+impl Value for PageLimit {
+    fn read(raw: &str) -> Result<Self, Bad> {
+        integer(raw, 1, PAGE_MAX).map(|limit| Self(limit as u32))
     }
 }
 

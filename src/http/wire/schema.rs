@@ -12,8 +12,8 @@ use super::{
     limit::{LIMITS_MAX, LimitRule, Limits},
     meta::Meta,
     scalar::{
-        COUNT_MAX, Cap, Count, GroupOrNull, InstantOrNull, Ip, Level, Network, Secret, Sha256, Span, TEXT_CHARS_MAX,
-        TTL_MS_MAX, TTL_MS_MIN, Text, TextOrNull, TimeZone, TtlMs, Units, Usage,
+        COUNT_MAX, Cap, Count, GroupOrNull, InstantOrNull, Ip, Level, Network, PAGE_MAX, PageLimit, Secret, Sha256,
+        Span, TEXT_CHARS_MAX, TTL_MS_MAX, TTL_MS_MIN, Text, TextOrNull, TimeZone, TtlMs, Units, Usage,
     },
 };
 use crate::quota::{
@@ -80,6 +80,7 @@ schemas! {
     Cap => amount(AMOUNT_MAX).item(null()).description(Some("units, tokens or requests; null: without")),
     Count => integer(0, COUNT_MAX),
     TtlMs => integer(TTL_MS_MIN, TTL_MS_MAX),
+    PageLimit => integer(1, PAGE_MAX),
     Text => free_text(""),
     TextOrNull => free_text("null clears it").schema_type(SchemaType::from_iter([Type::String, Type::Null])),
     GroupOrNull => text(NAME_PATTERN, "price group").schema_type(SchemaType::from_iter([Type::String, Type::Null])),
