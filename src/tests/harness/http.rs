@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 client over plain sockets: one connection per call, no retries, no opinions.
 //! What a well-behaved client would never send goes out through [`Http::raw`].
+#![allow(dead_code, reason = "each test uses another part of it")]
 
 use std::{
     io::{Read, Write},
@@ -17,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Http {
     pub address: SocketAddr,
     pub token: Option<String>,
+    /// For each step of a call; without an answer in this time it has failed.
+    patience: Duration,
 }
 
 /// What came back.
@@ -81,7 +84,14 @@ impl std::fmt::Display for Answer {
 
 impl Http {
     pub fn new(address: SocketAddr, token: Option<&str>) -> Self {
-        Self { address, token: token.map(str::to_owned) }
+        Self { address, token: token.map(str::to_owned), patience: PATIENCE }
+    }
+
+    /// The same with less patience.
+    #[must_use]
+    pub fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -141,9 +151,9 @@ impl Http {
 
     /// A connection for whatever bytes a test wants to send.
     pub fn connect(&self) -> std::io::Result<TcpStream> {
-        let stream = TcpStream::connect_timeout(&self.address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+        stream.set_read_timeout(Some(self.patience))?;
+        stream.set_write_timeout(Some(self.patience))?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }

@@ -1,4 +1,5 @@
 //! Processes by number: finding those that a sidecar started, and sending signals.
+#![allow(dead_code, reason = "each test uses another part of it")]
 
 use std::{
     path::{Path, PathBuf},

@@ -1,4 +1,5 @@
 //! A breakable TCP proxy between a sidecar and its Redis.
+#![allow(dead_code, reason = "each test uses another part of it")]
 
 use std::{
     io::{Read, Write},
@@ -7,7 +8,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
 };
 
@@ -22,9 +23,12 @@ pub enum Mode {
     SwallowAnswers,
 }
 
-#[derive(Default)]
 struct Shared {
     mode: AtomicU8,
+    /// Where new connections go.
+    upstream: Mutex<PathBuf>,
+    /// No more connections: the proxy was dropped.
+    ended: AtomicBool,
     /// Client sides of the open connections.
     open: Mutex<Vec<TcpStream>>,
 }
@@ -39,21 +43,33 @@ impl Proxy {
     pub fn start(upstream: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound port");
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            mode: AtomicU8::new(Mode::Pass as u8),
+            upstream: Mutex::new(upstream),
+            ended: AtomicBool::new(false),
+            open: Mutex::new(Vec::new()),
+        });
         let accepting = Arc::clone(&shared);
-        // Ends with the test's process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let shared = Arc::clone(&accepting);
+                if shared.ended.load(Ordering::SeqCst) {
+                    return;
+                }
                 if shared.is(Mode::Stop) {
                     let _ = client.shutdown(Shutdown::Both);
                     continue;
                 }
-                let Ok(server) = UnixStream::connect(&upstream) else { continue };
+                let Ok(server) = UnixStream::connect(shared.upstream()) else { continue };
                 connect(client, server, &shared);
             }
         });
         Self { address, shared }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Address for `--redis-url`.
@@ -68,6 +84,12 @@ impl Proxy {
         }
     }
 
+    /// From now on to another server; the connections to the former are cut.
+    pub fn lead_to(&self, upstream: PathBuf) {
+        *self.shared.upstream.lock().expect("no thread panics with it") = upstream;
+        self.cut();
+    }
+
     /// Cuts every open connection; new ones are as the mode says.
     pub fn cut(&self) {
         for stream in self.shared.open.lock().expect("no thread panics with it").drain(..) {
@@ -76,7 +98,20 @@ impl Proxy {
     }
 }
 
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        self.cut();
+        // The listener notices with its next connection.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
 impl Shared {
+    fn upstream(&self) -> PathBuf {
+        self.upstream.lock().expect("no thread panics with it").clone()
+    }
+
     fn is(&self, mode: Mode) -> bool {
         self.mode.load(Ordering::SeqCst) == mode as u8
     }

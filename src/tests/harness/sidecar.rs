@@ -51,6 +51,14 @@ impl Setup {
         self
     }
 
+    /// An environment variable that is no setting, e.g. `FAILPOINTS`.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
     #[must_use]
     pub fn gateway_token(mut self, token: &str) -> Self {
         self.gateway_token = Some(token.to_owned());
@@ -156,7 +164,7 @@ impl Setup {
             }
             if let Some(status) = sidecar.child.try_wait().expect("a child can be asked") {
                 let said = sidecar.said();
-                assert!(said.contains("cannot be listened on"), "quotad ended with {status}");
+                assert!(said.contains("cannot be listened on"), "quotad ended with {status}:\n{said}");
                 return None;
             }
             assert!(begun.elapsed() < START, "quotad does not listen");

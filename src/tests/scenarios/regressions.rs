@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Setup, Sidecar, eventually};
+use crate::harness::{Setup, Sidecar, eventually, redis::Redis};
 
 #[test]
 fn a_release_after_an_expiry_that_charged_is_no_success() {
@@ -65,4 +65,35 @@ fn an_expired_charge_is_replaced_even_when_redis_forgot_it() {
     assert_eq!((&settled["charged"], &settled["late"]), (&json!(40), &json!(true)), "{settled}");
     assert_eq!(quotad.money("a"), [960, 0, 960]);
     quotad.assert_reconciled();
+}
+
+/// One sidecar has a key in memory, another one disables it, and Redis, which told the first one of it by
+/// the account's version, loses that with its last writes.
+#[test]
+fn a_disabled_key_stays_disabled_when_redis_loses_the_version() {
+    let mut redis = Redis::start();
+    let first = Setup::default().set("redis_url", redis.url());
+    let database = format!("sqlite:{}", first.folder().join("shared.db").display());
+    let first = first.set("database_url", &database).start();
+    let second = Setup::default().set("redis_url", redis.url()).set("database_url", &database).start();
+    first.account("a", json!({"initial_balance": 1000}));
+    first.key("a", "k", json!({}));
+    let ask = |id: &str| first.reserve(json!({"account": "a", "key": "k", "id": id, "amount": 1}));
+    ask("r0").expect(200);
+    first.assert_reconciled();
+    let before = redis.account_field("a", "h");
+    second.admin.put("/admin/v1/accounts/a/keys/k", &json!({"status": "disabled"})).expect(200);
+    let after = redis.account_field("a", "h");
+    assert_ne!(before[..4], after[..4], "the version comes first in the head");
+    redis.set_account_field("a", "h", &[&before[..4], &after[4..]].concat());
+    redis.kill();
+    redis.start_again();
+    let mut answer = ask("r1");
+    eventually("served again", Duration::from_secs(20), || {
+        answer = ask("r1");
+        answer.status != 503
+    });
+    answer.problem(403, "key_disabled");
+    assert_eq!(redis.account_field("a", "h")[..4], before[..4], "Redis had really forgotten");
+    first.reserve(json!({"account": "a", "id": "r2", "amount": 1})).expect(200);
 }
