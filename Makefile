@@ -10,10 +10,13 @@ export PATH := $(TOOLS)/bin:$(PATH)
 
 QUOTAD := target/release/quotad
 TRACES := conv code
+# How many seeds `make soak` runs, and from which on.
+SEEDS := 2000
+FIRST := 1
 # How long `make fuzz` may take, in seconds.
 FUZZ_SECONDS := 300
 
-.PHONY: help run build test lint deny bench loadtest fuzz clean need-build
+.PHONY: help run build test soak lint deny bench loadtest fuzz clean need-build
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,17 +32,23 @@ need-build:
 	@.ci/need cargo cc
 
 # Doc tests first: the summary of nextest is the last thing to be seen.
-test: need-build ## Run all tests, with real Redis servers
-	@.ci/need redis
+test: need-build ## Run all tests, with real Redis and SQL servers
+	@.ci/need redis postgres mariadb openssl
 	@.ci/need cargo-nextest
-	cargo test --release --workspace --doc
-	cargo nextest run --release --workspace
+	cargo test --release --workspace --features quotad/faults --doc
+	cargo nextest run --release --workspace --features quotad/faults
+
+soak: need-build ## Random faults on real processes: SEEDS of them, from seed FIRST
+	@.ci/need redis postgres mariadb
+	QUOTAD_FAULT_SEEDS=$(SEEDS) QUOTAD_FAULT_FIRST=$(FIRST) \
+	  cargo test --release --package quotad --features faults --test faults random_faults -- --nocapture
 
 # With --release, so that C code is compiled once for lint, test and run.
 lint: need-build ## Formatting, clippy without warnings, unused dependencies
 	@.ci/need cargo-machete
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release --workspace --all-targets --features quotad/faults -- -D warnings
 	cargo machete
 
 # Apart from lint, because building cargo-deny takes several minutes.
@@ -48,7 +57,7 @@ deny: need-build ## Licences, advisories and sources of all dependencies
 	cargo deny --all-features check
 
 bench: need-build ## Run the benchmarks
-	@.ci/need redis
+	@.ci/need redis postgres mariadb
 	cargo bench --package quotad --benches
 
 loadtest: build ## Replay both traces against a fresh quotad, audit every unit, print the table
