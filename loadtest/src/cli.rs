@@ -106,6 +106,13 @@ pub struct RunArgs {
     /// Also show how often scripts ran in Redis during the run, and for how long.
     #[arg(long)]
     pub redis_stats: bool,
+    /// Kill this again and again while calls are made: `sidecar` (needs --spawn), `redis`, or a shell command
+    /// that kills and starts something, such as the database.
+    #[arg(long, value_name = "VICTIM")]
+    pub kill: Option<String>,
+    /// Seconds between two kills.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = positive, requires = "kill")]
+    pub kill_every: f64,
     /// Holds must have ended and SQL caught up within so many seconds after the last call.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub audit_deadline: u64,

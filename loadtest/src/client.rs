@@ -130,6 +130,8 @@ pub struct Client {
     slots: Semaphore,
     idle: Mutex<Vec<Sender>>,
     pub retries: Retries,
+    /// The attempt that was sent last of those answered below 500: when it was sent, and when answered.
+    newest: Mutex<Option<(Instant, Instant)>>,
 }
 
 impl Client {
@@ -143,6 +145,21 @@ impl Client {
             slots: Semaphore::new(connections),
             idle: Mutex::new(Vec::new()),
             retries: Retries::default(),
+            newest: Mutex::default(),
+        }
+    }
+
+    /// When a call sent after that instant was answered below 500, if one was.
+    #[must_use]
+    pub fn answered_since(&self, since: Instant) -> Option<Instant> {
+        let newest = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.filter(|(sent, _)| *sent > since).map(|(_, answered)| answered)
+    }
+
+    fn note_answer(&self, sent: Instant) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.is_none_or(|(before, _)| before < sent) {
+            *newest = Some((sent, Instant::now()));
         }
     }
 
@@ -157,8 +174,12 @@ impl Client {
         let mut attempts = 0;
         loop {
             attempts += 1;
+            let sent = Instant::now();
             let trouble = match self.attempt(&method, path, body.clone()).await {
-                Ok((status, body)) if !status.is_server_error() => return Ok(Reply { status, body, attempts }),
+                Ok((status, body)) if !status.is_server_error() => {
+                    self.note_answer(sent);
+                    return Ok(Reply { status, body, attempts });
+                }
                 Ok((status, body)) => {
                     let unavailable = status == StatusCode::SERVICE_UNAVAILABLE;
                     let count = if unavailable { &self.retries.unavailable } else { &self.retries.server_error };
@@ -177,6 +198,17 @@ impl Client {
             }
             sleep(pause).await;
             pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Sends a call once; the body of an answer 200.
+    ///
+    /// # Errors
+    /// A sentence when there is no such answer.
+    pub async fn try_once(&self, method: Method, path: &str) -> Result<Bytes, String> {
+        match self.attempt(&method, path, None).await? {
+            (StatusCode::OK, body) => Ok(body),
+            (status, _) => Err(format!("{method} {path} was answered {status}")),
         }
     }
 

@@ -13,6 +13,8 @@ mod drive;
 #[cfg(test)]
 mod fake;
 mod journal;
+mod kill;
+mod lag;
 mod ledger;
 mod life;
 mod meter;

@@ -7,6 +7,8 @@ use serde::Serialize;
 use crate::{
     audit,
     client::Retries,
+    kill::Kills,
+    lag::Lag,
     meter::{Meter, Percentiles, Verb},
     profile::Profile,
 };
@@ -39,6 +41,10 @@ pub struct Report {
     pub retries: BTreeMap<&'static str, u64>,
     /// Settles that found no reservation.
     pub unreserved: u64,
+    /// How far SQL was behind at worst.
+    pub lag: Lag,
+    /// What was killed during the run.
+    pub kills: Option<Kills>,
     /// Script calls in the server's Redis during the run, when asked for.
     pub redis: Option<BTreeMap<String, crate::resp::CommandStat>>,
     /// Answers that must not happen.
@@ -68,6 +74,8 @@ impl Report {
             denials: BTreeMap::new(),
             retries: BTreeMap::new(),
             unreserved: 0,
+            lag: Lag::default(),
+            kills: None,
             redis: None,
             findings: Vec::new(),
             findings_not_listed: 0,
@@ -135,6 +143,17 @@ impl Report {
         writeln!(out, "retries    {}", counts(self.retries.iter().map(|(name, count)| (*name, *count))))?;
         if self.unreserved > 0 {
             writeln!(out, "unreserved {} settles found no reservation", self.unreserved)?;
+        }
+        writeln!(out, "write-back at most {:.2} s and {:.0} entries behind", self.lag.seconds, self.lag.entries)?;
+        if let Some(kills) = &self.kills {
+            let (median, worst) = kills.median_and_worst().unwrap_or_default();
+            writeln!(
+                out,
+                "kills      {} of {}, every {} s; the next good answer after {median} ms (median), {worst} ms (worst)",
+                kills.answered_after_ms.len(),
+                kills.victim,
+                kills.every_s
+            )?;
         }
         if let Some(redis) = &self.redis {
             for (command, stat) in redis {

@@ -88,6 +88,16 @@ impl Resp {
         }
     }
 
+    /// The server's process.
+    ///
+    /// # Errors
+    /// As [`Resp::ask`], and when it does not say.
+    pub async fn process_id(&mut self) -> Result<i32, String> {
+        let info = self.ask(&["INFO", "server"]).await?;
+        let id = info.lines().find_map(|line| line.strip_prefix("process_id:")?.trim().parse().ok());
+        id.ok_or_else(|| "INFO names no process_id".to_owned())
+    }
+
     /// Sets the counters of `INFO commandstats` to 0.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ use crate::{
     client::{Client, Target, Waits},
     drive::{self, Extent, Pace},
     journal::Journal,
+    kill::{Kills, Victim, keep_killing},
+    lag::{self, Lag},
     ledger::Ledger,
     life::Stage,
     meter::Meter,
@@ -119,7 +121,7 @@ async fn perform(
         redis.reset_stats().await?;
     }
 
-    let elapsed = make_calls(&stage, pace, extent).await?;
+    let (elapsed, kills, lag) = make_calls(args, place, &stage, pace, extent).await?;
     let stats = match &mut redis {
         Some(redis) => Some(redis.script_stats().await?),
         None => None,
@@ -130,6 +132,7 @@ async fn perform(
         ..Report::about(run, &args.profile, args.seed, &stage.workload.profile)
     };
     report.redis = stats;
+    (report.kills, report.lag) = (kills, lag);
     report.measure(&stage.meter, &stage.gateway.retries, elapsed);
     // Without an audit there still is something to report: that there was none.
     let audit = audit(args, place, &stage, run, &opening).await.unwrap_or_else(|problem| {
@@ -152,7 +155,13 @@ async fn set_up(place: &Place, stage: &Stage) -> Result<Vec<LimitState>, String>
     created
 }
 
-async fn make_calls(stage: &Arc<Stage>, pace: Pace, extent: Extent) -> Result<Duration, String> {
+async fn make_calls(
+    args: &RunArgs,
+    place: &Place,
+    stage: &Arc<Stage>,
+    pace: Pace,
+    extent: Extent,
+) -> Result<(Duration, Option<Kills>, Lag), String> {
     let stop = Arc::new(AtomicBool::new(false));
     let bar = bar("calls", (extent.calls != u64::MAX).then_some(extent.calls));
     let watching = async {
@@ -165,12 +174,22 @@ async fn make_calls(stage: &Arc<Stage>, pace: Pace, extent: Extent) -> Result<Du
             }
         }
     };
-    let elapsed = tokio::select! {
-        elapsed = drive::drive(stage, pace, extent, &stop) => elapsed,
+    let killing = async {
+        let Some(victim) = args.kill.as_deref().map(Victim::parse) else { return Ok(None) };
+        let every = Duration::from_secs_f64(args.kill_every);
+        keep_killing(&victim, every, place, &stage.gateway, &stop).await.map(Some)
+    };
+    let driving = async {
+        let elapsed = drive::drive(stage, pace, extent, &stop).await;
+        stop.store(true, Ordering::Relaxed);
+        elapsed
+    };
+    let (elapsed, kills, lag) = tokio::select! {
+        all = async { tokio::join!(driving, killing, lag::watch(&place.admin, &stop)) } => all,
         () = watching => unreachable!("the watcher has no end"),
     };
     bar.finish_and_clear();
-    elapsed
+    Ok((elapsed?, kills?, lag))
 }
 
 async fn audit(
@@ -181,7 +200,7 @@ async fn audit(
     opening: &[LimitState],
 ) -> Result<crate::audit::Findings, String> {
     stage.resolve().await?;
-    let default = place.spawned.as_ref().map(Server::database);
+    let default = place.spawned.as_ref().and_then(Server::database);
     let ledger = match args.database.clone().or(default) {
         Some(path) => Some(Ledger::open(&path, run).await?),
         None => None,

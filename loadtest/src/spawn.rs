@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
+    sync::Mutex,
     time::{sleep, timeout},
 };
 
@@ -23,7 +24,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A running server and its files; the files go when this goes.
 pub struct Server {
-    child: Child,
+    child: Mutex<Child>,
+    program: PathBuf,
+    arguments: Vec<String>,
     folder: TempDir,
     pub gateway: Target,
     pub admin: Target,
@@ -45,26 +48,40 @@ impl Server {
         let gateway = gateway.map_err(|error| error.to_string())?;
         let admin = admin.map_err(|error| error.to_string())?;
         let admin_token = format!("load-{:032x}", rand::random::<u128>());
-        let child = Command::new(program)
-            .args(["serve", "--gateway-listen", &gateway, "--admin-listen", &admin, "--data"])
-            .arg(folder.path())
-            .args(more)
-            .env("QUOTAD_ADMIN_TOKEN", &admin_token)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("{} cannot be started: {error}", program.display()))?;
-        let mut server = Self { child, folder, gateway: Target::Tcp(gateway), admin: Target::Tcp(admin), admin_token };
+        let mut arguments: Vec<String> =
+            ["serve", "--gateway-listen", &gateway, "--admin-listen", &admin].map(str::to_owned).into();
+        arguments.extend_from_slice(more);
+        let child = spawn(program, &arguments, folder.path(), &admin_token)?;
+        let server = Self {
+            child: Mutex::new(child),
+            program: program.to_owned(),
+            arguments,
+            folder,
+            gateway: Target::Tcp(gateway),
+            admin: Target::Tcp(admin),
+            admin_token,
+        };
         server.wait_ready().await?;
         Ok(server)
     }
 
-    async fn wait_ready(&mut self) -> Result<(), String> {
+    /// SIGKILL, and a new process on the same files and ports; it is not waited for.
+    ///
+    /// # Errors
+    /// A sentence when it cannot be started again.
+    pub async fn kill_and_start(&self) -> Result<(), String> {
+        let mut child = self.child.lock().await;
+        child.kill().await.map_err(|error| format!("the server cannot be killed: {error}"))?;
+        *child = spawn(&self.program, &self.arguments, self.folder.path(), &self.admin_token)?;
+        Ok(())
+    }
+
+    async fn wait_ready(&self) -> Result<(), String> {
         let until = Instant::now() + READY_WITHIN;
         let waits = Waits { attempt: Duration::from_secs(2), patience: Duration::ZERO };
         let client = Client::new(self.gateway.clone(), None, 1, waits);
         loop {
-            if let Some(status) = self.child.try_wait().map_err(|error| error.to_string())? {
+            if let Some(status) = self.child.lock().await.try_wait().map_err(|error| error.to_string())? {
                 return Err(format!("the server ended while starting, with {status}"));
             }
             let last = match client.call(Method::GET, "/readyz", None).await {
@@ -79,10 +96,10 @@ impl Server {
         }
     }
 
-    /// The database that the server made.
+    /// The database file that the server made; `None` when it was given another database.
     #[must_use]
-    pub fn database(&self) -> PathBuf {
-        self.folder.path().join("quotad.db")
+    pub fn database(&self) -> Option<PathBuf> {
+        Some(self.folder.path().join("quotad.db")).filter(|path| path.exists())
     }
 
     /// The socket of the private Redis that the server started.
@@ -95,17 +112,30 @@ impl Server {
     ///
     /// # Errors
     /// A sentence when it does not end in time, or not well.
-    pub async fn stop(mut self) -> Result<(), String> {
-        let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    pub async fn stop(self) -> Result<(), String> {
+        let mut child = self.child.into_inner();
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let pid = pid.ok_or("the server ended before it was told to")?;
         kill_process(pid, Signal::TERM).map_err(|error| format!("the server cannot be told to stop: {error}"))?;
-        match timeout(STOP_WITHIN, self.child.wait()).await {
+        match timeout(STOP_WITHIN, child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err(format!("the server stopped with {status}")),
             Ok(Err(error)) => Err(format!("the server's end cannot be seen: {error}")),
             Err(_) => Err(format!("the server did not stop within {STOP_WITHIN:?}")),
         }
     }
+}
+
+fn spawn(program: &Path, arguments: &[String], data: &Path, admin_token: &str) -> Result<Child, String> {
+    Command::new(program)
+        .args(arguments)
+        .arg("--data")
+        .arg(data)
+        .env("QUOTAD_ADMIN_TOKEN", admin_token)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("{} cannot be started: {error}", program.display()))
 }
 
 fn free_port() -> Result<TcpListener, String> {
