@@ -9,7 +9,7 @@ use super::{
     session::{Dialect, Row, Session, Value},
 };
 use crate::{
-    engine::ports::{Audit, Digest, LedgerStore, Ledgered, Position, RawEntry, StoreError},
+    engine::ports::{Audit, Digest, LedgerStore, Ledgered, Position, RawEntry, StoreError, compensation_id},
     quota::{
         entry::{Entry, Kind, LogFields},
         id::{AccountId, KeyId, OpId, ReservationId},
@@ -124,11 +124,6 @@ fn without_zeros(log: &mut LogFields) {
             *text = text.replace('\0', "\u{fffd}");
         }
     }
-}
-
-/// The op id that takes back the duplicate at a place: `dup:<generation>-<shard>-<seq>`.
-fn compensation_id(shard: u16, at: Position) -> String {
-    format!("dup:{}-{shard}-{}", at.generation, at.seq)
 }
 
 /// What an operation is known by.

@@ -10,7 +10,7 @@ use super::{
     session::{Dialect, Row, Session, Value},
 };
 use crate::{
-    engine::ports::{Cause, Digest, Mark, NO_DIGEST, Opened, Opening, Position, StoreError},
+    engine::ports::{Digest, Mark, NO_DIGEST, Opened, Opening, Position, StoreError},
     quota::clock::local_now,
 };
 
@@ -139,7 +139,7 @@ async fn add_generation(
                 local_now().0.into(),
                 digest_text(&opened.digest)?.into(),
                 opening.run_id.as_str().into(),
-                cause_text(opening.cause).into(),
+                opening.cause.as_str().into(),
                 (opening.redone as i64).into(),
                 (opening.merged as i64).into(),
                 seen.as_deref().into(),
@@ -148,16 +148,6 @@ async fn add_generation(
         )
         .await?;
     Ok(())
-}
-
-fn cause_text(cause: Cause) -> &'static str {
-    match cause {
-        Cause::First => "first",
-        Cause::Restarted => "restarted",
-        Cause::Behind => "behind",
-        Cause::Missing => "missing",
-        Cause::Diverged => "diverged",
-    }
 }
 
 pub(super) async fn digest_at(

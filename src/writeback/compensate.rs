@@ -8,7 +8,7 @@ use tracing::{error, warn};
 
 use super::{checkpoint, gauges, poster::Poster};
 use crate::{
-    engine::ports::{Counters, Load, Position, Status, Unavailable, UndoCall},
+    engine::ports::{Counters, Load, Position, Status, Unavailable, UndoCall, compensation_id},
     quota::{
         entry::{Entry, LogFields},
         fingerprint::Fingerprint,
@@ -20,12 +20,6 @@ use crate::{
 const ATTEMPTS: u32 = 3;
 /// Rejected rows looked at in one pass.
 const ROWS_MAX: u32 = 256;
-
-/// The op id that undoes the duplicate at a place: `dup:<generation>-<shard>-<seq>`.
-#[must_use]
-pub fn compensation_id(shard: u16, at: Position) -> String {
-    format!("dup:{}-{shard}-{}", at.generation, at.seq)
-}
 
 /// Takes a duplicate back as soon as it was seen. An account that is not loaded, and whatever else
 /// fails, is left to [`compensate_left`].

@@ -32,7 +32,6 @@ use std::{sync::Arc, time::Duration};
 
 pub use attach::{Attach, AttachError};
 pub use checkpoint::chain;
-pub use compensate::compensation_id;
 pub use drain::Drainer;
 pub use lag::Lag;
 pub use report::{Recovered, Report};

@@ -45,17 +45,6 @@ pub struct Report {
     pub refused: Vec<(u16, String)>,
 }
 
-/// The label of a cause.
-pub(super) fn name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::First => "first",
-        Cause::Restarted => "restarted",
-        Cause::Behind => "behind",
-        Cause::Missing => "missing",
-        Cause::Diverged => "diverged",
-    }
-}
-
 impl Report {
     /// The lines and numbers that an operator needs.
     pub(super) fn tell(&mut self) {
@@ -64,7 +53,7 @@ impl Report {
         let rebuilt = self.recovered.iter().filter(|recovered| recovered.rebuilt).count();
         gauges::attached(self.refused.len(), rebuilt);
         for recovered in &self.recovered {
-            gauges::recovered(name(recovered.cause));
+            gauges::recovered(recovered.cause.as_str());
         }
         if self.opened > 0 || self.rewritten {
             let (run_id, opened, agreed) = (&self.run_id, self.opened, self.agreed);
@@ -97,7 +86,7 @@ impl Report {
             for recovered in self.recovered.iter().filter(|recovered| recovered.cause == cause) {
                 text.push_str(&format!(" {}:{}", recovered.shard, Text(recovered.after)));
             }
-            (!text.is_empty()).then(|| format!("{}{text}", name(cause)))
+            (!text.is_empty()).then(|| format!("{}{text}", cause.as_str()))
         };
         causes.into_iter().filter_map(of).collect::<Vec<_>>().join(", ")
     }

@@ -17,7 +17,7 @@ pub use counters::{
     AdjustCall, ChargeCall, Cost, Counters, ExtendCall, Field, MendCall, OpRecord, RefundCall, Reply, ReserveCall,
     ResetCall, SettleCall, Status, UndoCall,
 };
-pub use posting::{Applied, Batch, Cause, Constants, Mark, Opened, Opening, Posting};
+pub use posting::{Applied, Batch, Cause, Constants, Mark, Opened, Opening, Posting, compensation_id};
 pub use spool::{Spool, SpoolError};
 pub use store::{Audit, Drain, LedgerStore, Ledgered, Load, PolicyStore, Posted, StoreError};
 pub use stream::{Digest, NO_DIGEST, Position, RawEntry, ServerFacts, ShardMeta, Stream, Tombstone};

@@ -57,6 +57,27 @@ pub enum Cause {
     Diverged,
 }
 
+impl Cause {
+    /// The word for it, in SQL, in metrics and in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::First => "first",
+            Cause::Restarted => "restarted",
+            Cause::Behind => "behind",
+            Cause::Missing => "missing",
+            Cause::Diverged => "diverged",
+        }
+    }
+}
+
+/// The op id that takes back the duplicate at a place: `dup:<generation>-<shard>-<seq>`. SQL looks for
+/// it, and write-back makes it: the name is what lets that happen once.
+#[must_use]
+pub fn compensation_id(shard: u16, at: Position) -> String {
+    format!("dup:{}-{shard}-{}", at.generation, at.seq)
+}
+
 /// A generation that begins, and what went before it. Kept with the generation: it is the audit row of
 /// a recovery. What Redis acknowledged after the closed generation's last entry and neither kept nor
 /// posted is lost.

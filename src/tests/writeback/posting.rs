@@ -3,12 +3,12 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use quotad::{
-    engine::ports::{AccountPatch, Drain, LedgerStore, PolicyStore, Posting, ShardMeta, Unavailable},
+    engine::ports::{AccountPatch, Drain, LedgerStore, PolicyStore, Posting, ShardMeta, Unavailable, compensation_id},
     quota::{
         entry::Kind,
         id::{AccountId, OpId},
     },
-    writeback::{Turn, compensation_id},
+    writeback::Turn,
 };
 
 use super::scene::{ACCOUNTS, SHARDS, Scene, account, at, post_all, settle};
