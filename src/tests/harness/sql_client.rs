@@ -10,7 +10,8 @@ pub struct SqlClient {
 }
 
 enum Inner {
-    Sqlite(SqliteConnection),
+    /// Taken out when it is closed.
+    Sqlite(Option<SqliteConnection>),
     Postgres(PgConnection),
     MySql(MySqlConnection),
 }
@@ -22,7 +23,7 @@ impl SqlClient {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let connection = runtime.block_on(async {
             Ok::<_, sqlx::Error>(match url.split(':').next() {
-                Some("sqlite") => Inner::Sqlite(SqliteConnection::connect(url).await?),
+                Some("sqlite") => Inner::Sqlite(Some(SqliteConnection::connect(url).await?)),
                 Some("postgres" | "postgresql") => Inner::Postgres(PgConnection::connect(url).await?),
                 _ => Inner::MySql(MySqlConnection::connect(&url.replacen("mariadb:", "mysql:", 1)).await?),
             })
@@ -43,7 +44,7 @@ impl SqlClient {
         }
         self.runtime.block_on(async {
             match &mut self.connection {
-                Inner::Sqlite(connection) => rows!(connection),
+                Inner::Sqlite(connection) => rows!(connection.as_mut().expect("it is open")),
                 Inner::Postgres(connection) => rows!(connection),
                 Inner::MySql(connection) => rows!(connection),
             }
@@ -99,5 +100,17 @@ impl SqlClient {
             Inner::MySql(_) => "UNLOCK TABLES",
         };
         self.ask(statement);
+    }
+}
+
+/// A connection to SQLite that is only dropped closes later, on a thread of its own, and takes the database's side files
+/// away while a test copies them.
+impl Drop for SqlClient {
+    fn drop(&mut self) {
+        if let Inner::Sqlite(connection) = &mut self.connection
+            && let Some(connection) = connection.take()
+        {
+            let _ = self.runtime.block_on(connection.close());
+        }
     }
 }
