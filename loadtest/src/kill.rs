@@ -41,13 +41,21 @@ impl Victim {
         }
     }
 
-    async fn kill(&self, place: &Place) -> Result<(), String> {
+    /// Redis tells its process; asked before the kill, for an answer that comes meanwhile says nothing.
+    async fn aim(&self, place: &Place) -> Result<Option<Pid>, String> {
+        if *self != Victim::Redis {
+            return Ok(None);
+        }
+        let target = place.redis.as_ref().ok_or("--kill redis needs --redis or --spawn")?;
+        let pid = Resp::connect(target).await?.process_id().await?;
+        Pid::from_raw(pid).ok_or_else(|| "Redis names no process".to_owned()).map(Some)
+    }
+
+    async fn kill(&self, place: &Place, redis: Option<Pid>) -> Result<(), String> {
         match self {
             Victim::Sidecar => place.spawned.as_ref().ok_or("--kill sidecar needs --spawn")?.kill_and_start().await,
             Victim::Redis => {
-                let target = place.redis.as_ref().ok_or("--kill redis needs --redis or --spawn")?;
-                let pid = Resp::connect(target).await?.process_id().await?;
-                let pid = Pid::from_raw(pid).ok_or("Redis names no process")?;
+                let pid = redis.ok_or("Redis names no process")?;
                 kill_process(pid, Signal::KILL).map_err(|error| format!("Redis cannot be killed: {error}"))
             }
             Victim::Command(command) => {
@@ -103,8 +111,9 @@ pub async fn keep_killing(
             }
             sleep(LOOK * 20).await;
         }
+        let redis = victim.aim(place).await?;
         let killed = Instant::now();
-        let (killing, answered) = tokio::join!(victim.kill(place), answer_after(killed, gateway, stop));
+        let (killing, answered) = tokio::join!(victim.kill(place, redis), answer_after(killed, gateway, stop));
         killing?;
         match answered? {
             Some(after) => kills.answered_after_ms.push(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),

@@ -164,7 +164,7 @@ pub fn lost<'s>(state: &SqlState, stories: &'s [Story], findings: &Findings) -> 
     for story in stories {
         for call in story.calls.iter().filter(|call| call.done() && call.moves_money() && !ledger.has(story, call)) {
             lost.push(call);
-            let at = call.answered_at();
+            let at = call.asked_at();
             if !findings.lost_since(at) {
                 findings.violation(format!("I6: {:?} {} was acknowledged and is lost: {story}", call.verb, call.id));
                 continue;
@@ -248,7 +248,7 @@ fn early(story: &Story, rows: &[&Row], findings: &Findings) {
 /// What a credit, debit or refund may have done.
 fn operation(call: &Call, amount: i64, findings: &Findings) -> BTreeSet<i64> {
     match &call.reply {
-        Some(reply) if reply.status == 200 && !findings.lost_since(reply.at) => BTreeSet::from([amount]),
+        Some(reply) if reply.status == 200 && !findings.lost_since(reply.asked) => BTreeSet::from([amount]),
         Some(_) if call.done() || call.ambiguous() || call.sent.is_some_and(|at| findings.lost_since(at)) => {
             BTreeSet::from([0, amount])
         }
@@ -265,7 +265,7 @@ fn allowed(story: &Story, findings: &Findings) -> BTreeSet<i64> {
         Some(call) if matches!(call.verb, Verb::Debit | Verb::Charge) => {
             return operation(call, -call.amount, findings);
         }
-        Some(call) if call.done() && !findings.lost_since(call.answered_at()) => return BTreeSet::from([-call.amount]),
+        Some(call) if call.done() && !findings.lost_since(call.asked_at()) => return BTreeSet::from([-call.amount]),
         Some(_) | None => {}
     }
     let lossy = story.began().is_some_and(|at| findings.lost_since(at));

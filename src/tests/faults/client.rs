@@ -114,15 +114,17 @@ impl Client {
     /// Sends the last call of a told story once more: without a loss since, it changes nothing.
     fn echo(&mut self, story: &mut Story) {
         let Some(call) = story.calls.last_mut().filter(|call| call.done()) else { return };
-        let before = call.answered_at();
+        let before = call.asked_at();
         if matches!(call.verb, Verb::Reserve | Verb::Extend | Verb::Partial) {
             return;
         }
         let Some(reply) = self.wire.send(call, &mut self.dice) else { return };
         let replayed = reply.status == 200 && reply.body["replayed"] == true;
         if !replayed && !self.wire.findings.lost_since(before) {
-            let sentence =
-                format!("I5: {:?} {} was acknowledged at {before}, then not replayed: {reply:?}", call.verb, call.id);
+            let sentence = format!(
+                "I5: {:?} {} sent at {before} was acknowledged, then not replayed: {reply:?}",
+                call.verb, call.id
+            );
             self.wire.findings.violation(sentence);
         }
         if reply.status == 200 {
@@ -171,6 +173,7 @@ impl Wire {
         } else {
             Http::new(gateway, None)
         };
+        let asked = now();
         let answer = http.within(PATIENCE).try_call("POST", &call.path, &[], call.body.to_string().as_bytes()).ok()?;
         self.calls.fetch_add(1, Ordering::Relaxed);
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or(json!(null));
@@ -180,7 +183,7 @@ impl Wire {
                 self.findings.violation(format!("{:?} {} was answered {answer}", call.verb, call.id));
                 None
             }
-            status => Some(Reply { status, body, at: now() }),
+            status => Some(Reply { status, body, asked, at: now() }),
         }
     }
 }

@@ -110,8 +110,13 @@ impl Fault {
         }
     }
 
+    /// Whether Redis is killed, its file left as it is.
+    pub fn kills_redis(&self) -> bool {
+        matches!(self, Fault::KillRedis | Fault::KillBoth)
+    }
+
     /// Whether Redis may forget what it acknowledged. A plain `kill -9` is no such fault: what was
-    /// acknowledged had been written to the file.
+    /// acknowledged had been written to the file, but while a flush of it is under way (see `World::postpones`).
     pub fn loses(&self) -> bool {
         matches!(
             self,

@@ -24,6 +24,8 @@ pub enum Verb {
 pub struct Reply {
     pub status: u16,
     pub body: Value,
+    /// When the attempt was sent that was answered. It was done after that; the answer may have been long under way.
+    pub asked: i64,
     pub at: i64,
 }
 
@@ -56,8 +58,8 @@ impl Call {
         self.refused() && self.tries > 1
     }
 
-    pub fn answered_at(&self) -> i64 {
-        self.reply.as_ref().map_or(0, |reply| reply.at)
+    pub fn asked_at(&self) -> i64 {
+        self.reply.as_ref().map_or(0, |reply| reply.asked)
     }
 
     /// Whether it writes a ledger row of its own when it is done.

@@ -231,7 +231,7 @@ fn finish(world: &mut World, wire: &Wire, stories: &mut [Story], dice: &mut Dice
         let posted: Vec<bool> = story.calls.iter().map(|call| ledger.has(story, call)).collect();
         for (call, posted) in story.calls.iter_mut().zip(posted) {
             let repeats = call.done() && call.moves_money() && call.verb != Verb::Partial;
-            if repeats && findings.lost_since(call.answered_at()) {
+            if repeats && findings.lost_since(call.asked_at()) {
                 resend(wire, call, posted, dice);
             }
         }

@@ -146,6 +146,7 @@ impl Shard {
         if !meta.is_empty() {
             state.open = unpacker.uint::<1>().expect("meta") == u64::from(b'O');
             state.generation = unpacker.uint::<4>().expect("meta").cast_signed();
+            let _now = unpacker.uint::<6>().expect("meta");
             state.seq = unpacker.uint::<7>().expect("meta").cast_signed();
             state.digest = String::from_utf8_lossy(unpacker.raw(40).expect("meta")).into_owned();
         }

@@ -85,7 +85,7 @@ impl RedisServer {
         assert!(sent.success());
     }
 
-    fn try_connect(&self) -> Option<redis::Connection> {
+    pub fn try_connect(&self) -> Option<redis::Connection> {
         let mut connection = redis::Client::open(self.url()).ok()?.get_connection().ok()?;
         redis::cmd("PING").query::<String>(&mut connection).ok()?;
         Some(connection)
