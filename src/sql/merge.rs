@@ -7,45 +7,21 @@ use crate::{
     engine::ports::{AccountPatch, KeyPatch, StoreError},
     quota::{
         amount::{AMOUNT_MAX, COUNTER_MAX},
-        id::{AccountId, Model},
-        limit::{Limit, Metric, Period},
-        policy::{AccountStatus, KeyPolicy, Policy, Trust},
-        window::Zone,
+        id::Model,
+        limit::{LIMITS_MAX, Limit, Metric, Period},
+        policy::{KeyPolicy, Policy, Trust},
     },
 };
 
 /// Keys of one account at most.
 pub const KEYS_MAX: usize = 1000;
-/// Limits of one account, or of one key, at most: a call falls under those of both, and a ledger
-/// entry counts its windows in one byte.
-pub const LIMITS_MAX: usize = 100;
 /// Models, or networks, of one key at most.
 const LIST_MAX: usize = 256;
 /// Characters of a name or contact at most.
 const TEXT_MAX: usize = 256;
-/// The price group of an account that names none.
-const DEFAULT_GROUP: &str = "default";
 
 fn refused(field: &'static str, detail: impl Into<String>) -> StoreError {
     StoreError::Refused { field, detail: detail.into() }
-}
-
-/// The account as it is without any patch.
-pub(super) fn blank_account(account: &AccountId, version: u32, zone: &Zone) -> Policy {
-    Policy {
-        account: account.clone(),
-        version,
-        status: AccountStatus::Enabled,
-        group: DEFAULT_GROUP.into(),
-        credit_limit: 0,
-        zone: zone.clone(),
-        trust: Trust::Default,
-        on_unavailable: None,
-        limits: Vec::new(),
-        keys: std::collections::HashMap::new(),
-        name: None,
-        contact: None,
-    }
 }
 
 /// The account after the patch. The version is the caller's business.

@@ -26,7 +26,7 @@ mod sums;
 mod tariffs;
 
 pub use connect::{OpenError, open, open_with};
-pub use merge::{KEYS_MAX, LIMITS_MAX};
+pub use merge::KEYS_MAX;
 use session::{Access, Backend, Session};
 
 use crate::{engine::ports::StoreError, quota::window::Zone};

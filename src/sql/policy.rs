@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::{
     Store,
-    merge::{KEYS_MAX, blank_account, merge_account, merge_key},
+    merge::{KEYS_MAX, merge_account, merge_key},
     policy_rows::{corrupt, load, remove_key, save_account, save_key, save_limits},
     session::{Dialect, Session, Value},
     tariffs,
@@ -50,9 +50,9 @@ impl PolicyStore for Store {
             }
         };
         let (before, created) = if row.blank {
-            (blank_account(account, row.version, &self.zone), true)
+            (Policy::blank(account.clone(), row.version, self.zone.clone()), true)
         } else if row.deleted {
-            (blank_account(account, next(row.version)?, &self.zone), true)
+            (Policy::blank(account.clone(), next(row.version)?, self.zone.clone()), true)
         } else {
             let policy = load_one(&mut *session, account).await?.ok_or_else(|| corrupt("an account vanished"))?;
             (Policy { version: next(row.version)?, ..policy }, false)

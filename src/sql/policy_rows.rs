@@ -249,7 +249,7 @@ pub(super) async fn save_limits(
                     (&*limit.platform).into(),
                     (&*limit.model).into(),
                     limit.metric.as_str().into(),
-                    period.as_str().into(),
+                    (&*period).into(),
                     limit.cap.into(),
                 ],
             )

@@ -85,7 +85,7 @@ pub(crate) fn next(shard: u16, mark: &Mark, stream: &[RawEntry]) -> Result<Next,
 /// Whether an entry is the one after a place: the next number, or the first of a later generation, and
 /// a digest that runs on.
 pub(crate) fn follow(at: &Position, digest: &Digest, raw: &RawEntry) -> Result<(), Divergence> {
-    let expected = Position { seq: at.seq + 1, ..*at };
+    let expected = at.following();
     let is_first = raw.at.seq == 1 && raw.at.generation > at.generation;
     if raw.at != expected && !is_first {
         return Err(Divergence::Gap { expected: Text(expected), found: Text(raw.at) });

@@ -115,7 +115,7 @@ impl Branch<'_> {
             };
             if self.is_in_ledger(last).await? {
                 common = Some((last.at, last.digest));
-                from = after(last.at);
+                from = last.at.following();
                 continue;
             }
             // Entries that the ledger has come before those that it has not: digests cover the past.
@@ -152,7 +152,7 @@ impl Branch<'_> {
 
     /// The next entries of the branch; none at its end.
     async fn page(&self, before: &Before) -> Result<Vec<(RawEntry, Entry)>, Stop> {
-        let read = self.poster.ports.stream.read(self.shard, after(before.0), PAGE_ENTRIES).await?;
+        let read = self.poster.ports.stream.read(self.shard, before.0.following(), PAGE_ENTRIES).await?;
         let (mut at, mut digest) = *before;
         let mut page = Vec::with_capacity(read.len());
         for raw in read {
@@ -223,14 +223,10 @@ impl Branch<'_> {
 fn numbered(shard: u16, mark: &Mark, entries: Vec<Entry>) -> Batch {
     let mut to = *mark;
     let entries = entries.into_iter().map(|entry| {
-        to.at = after(to.at);
+        to.at = to.at.following();
         to.digest = chain(&to.digest, &entry.pack());
         (to.at, to.digest, entry)
     });
     let entries = entries.collect();
     Batch { shard, from: *mark, to, entries }
-}
-
-fn after(at: Position) -> Position {
-    Position { seq: at.seq + 1, ..at }
 }

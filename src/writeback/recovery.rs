@@ -120,7 +120,7 @@ impl Recovery<'_> {
         match (compare(opened, meta, &self.server.run_id), opened, meta) {
             (Standing::Agree, Some(opened), Some(meta)) => self.agree(opened, meta).await,
             (Standing::Missing, _, _) => self.put(None, &standing::empty_fence(mark)).await,
-            (Standing::Fence, _, Some(meta)) => self.put(Some(meta), &standing::fence(meta)).await,
+            (Standing::Fence, opened, Some(meta)) => self.fence(opened, meta).await,
             (Standing::Misplaced, _, Some(meta)) => self.put(Some(meta), &standing::empty_fence(mark)).await,
             (Standing::Next(cause), _, Some(meta)) => self.open_next(mark, meta, cause, 0).await,
             (Standing::Unknown(sentence), _, _) => Ok(Look::Refused(sentence)),
@@ -155,7 +155,13 @@ impl Recovery<'_> {
             return Ok(Look::Done(Outcome::Agreed));
         }
         // Others may have posted and trimmed meanwhile.
-        if self.poster.ports.posting.opened(self.shard).await?.as_ref() != Some(opened) {
+        self.fence(Some(opened), meta).await
+    }
+
+    /// Fences a shard that is open, if SQL still says what it was compared with: else another sidecar may have opened it
+    /// between the two looks, and sidecars that fence what others have just opened go on for ever.
+    async fn fence(&self, opened: Option<&Opened>, meta: &ShardMeta) -> Result<Look, Unavailable> {
+        if self.poster.ports.posting.opened(self.shard).await?.as_ref() != opened {
             return Ok(Look::Again);
         }
         self.put(Some(meta), &standing::fence(meta)).await

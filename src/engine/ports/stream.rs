@@ -16,6 +16,14 @@ pub struct Position {
     pub seq: u64,
 }
 
+impl Position {
+    /// The next place of the same generation.
+    #[must_use]
+    pub fn following(self) -> Self {
+        Self { seq: self.seq + 1, ..self }
+    }
+}
+
 /// Head of a shard's digest chain: `sha1(previous digest ‖ payload)` in hex, 40 characters.
 pub type Digest = [u8; 40];
 

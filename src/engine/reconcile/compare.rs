@@ -205,7 +205,7 @@ fn name(field: &GroupField, code: CounterCode) -> String {
         return format!("limit:{}:{}", field.as_str(), code.0);
     };
     let key = if key.is_empty() { String::new() } else { format!("key:{key}:") };
-    let period = period.as_text().unwrap_or_else(|| "none".to_owned());
+    let period = period.as_text().unwrap_or("none".into());
     format!("{key}limit:{platform}:{model}:{}:{period}", metric.as_str())
 }
 

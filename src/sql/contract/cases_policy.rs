@@ -7,11 +7,11 @@ use crate::{
     quota::{
         clock::Millis,
         id::Model,
-        limit::{Limit, Period},
+        limit::{LIMITS_MAX, Limit, Period},
         policy::{AccountStatus, KeyStatus, OnUnavailable, Trust},
         window::Zone,
     },
-    sql::{KEYS_MAX, LIMITS_MAX},
+    sql::KEYS_MAX,
 };
 
 fn field_of(error: &StoreError) -> &'static str {

@@ -452,3 +452,22 @@ async fn sidecars_that_recover_at_once_agree() {
         scene.ledger(1).await;
     }
 }
+
+/// A sidecar that had read the mark before another one opened the shard fenced what was just opened; with three of them
+/// this went on for ever.
+#[tokio::test]
+async fn a_shard_that_was_opened_between_two_looks_is_not_fenced() {
+    let (scene, one) = Scene::attached().await;
+    scene.charge(1, 0..3);
+    post_all(&one).await;
+    let before = scene.door.all_opened().await.unwrap();
+    scene.stream.restart("run-2");
+    one.attach.run_once().await.unwrap();
+    *scene.door.stale.lock().unwrap() = before;
+    let report = scene.sidecar("two").attach.run_once().await.unwrap();
+    assert_eq!(report.agreed, usize::from(SHARDS));
+    assert!(scene.door.stale.lock().unwrap().is_empty(), "every look was at something old");
+    for shard in 0..SHARDS {
+        assert_eq!((scene.mark(shard).await.generation, scene.stream.served(shard)), (2, Some(2)));
+    }
+}

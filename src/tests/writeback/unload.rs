@@ -90,6 +90,7 @@ fn engine_settings() -> EngineSettings {
         abort: AbortPolicy { ok: nothing, client_abort: nothing, upstream_error: nothing, unknown: nothing },
         hold_free_models: true,
         trust_threshold: None,
+        trust_sidecars: 4,
         policy_cache_accounts: 10,
         log_ip: false,
         time_budget: Duration::from_secs(20),
