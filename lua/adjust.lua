@@ -5,11 +5,12 @@
 -- ARGV  1 header `<I4 c1 B i7 c18` generation, kind (`t` credit, `d` debit, `i` initial, `x` close), 1 to force a
 --         debit, amount, fingerprint
 --       2 account · 3 operation id · 4 log · 5 tombstone time to live ms
--- returns status, now, head, '', '', operation
+-- returns the answer with head, operation
 if #KEYS ~= 4 or #ARGV ~= 5 then
   error({err = 'BADARG adjust wants 4 keys and 5 arguments'})
 end
 local call, pack, unpack, sub = redis.call, struct.pack, struct.unpack, string.sub
+-- include lib/answer
 local key_meta, key_account, key_operation, key_stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local generation, kind, force, amount, fingerprint = unpack('<I4c1Bi7c18', ARGV[1])
 local account, op_id, log, tombstone_ms = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -43,7 +44,7 @@ elseif balance + delta > 4503599627370496 or balance + delta < -4503599627370496
   status = 17
 end
 if status ~= 1 then
-  return {status, now, head, '', '', operation or ''}
+  return answer(status, now, head, '', '', operation)
 end
 balance = balance + delta
 head = pack('<I4i7i7i7i7I6', version, balance, held, used, requests, now)
@@ -53,4 +54,4 @@ local payload = pack('<c1I6i7i7i7i7Bc0Bc0I2Bc0', kind, now, delta, 0, 0, 0, #acc
 -- include lib/append
 call('HSET', key_account, 'h', head)
 call('SET', key_operation, operation, 'PX', tombstone_ms)
-return {1, now, head, '', '', operation}
+return answer(1, now, head, '', '', operation)

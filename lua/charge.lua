@@ -3,22 +3,25 @@
 -- (`unreserved`): that money is spent, so nothing but its own record can refuse it.
 --
 -- KEYS  1 meta · 2 account · 3 record · 4 stream
--- ARGV  1 header `<I4 I4 B i7 i7 i7 i7 I6 I6 c18` generation, policy version, flags (1 force, 2 denied by policy,
+-- ARGV  1 header `<I4 I4 B i7 i7 i7 i7 I6 I6 c18 Bc0 Bc0` generation, policy version, flags (1 force, 2 denied by policy,
 --         4 unreserved, 8 clamped), amount, tokens, credit limit, key allowance (-1 unlimited), valid from,
---         valid until, fingerprint
---       2 key field or empty · 3 price tag · 4 account · 5 reservation · 6 log · 7 tombstone time to live ms
---       then per group: field, gauges `<I3 I4 I4 i7` each
--- returns status, now, head, key, record, '', window blob per group
-if #KEYS ~= 4 or #ARGV < 7 or #ARGV % 2 == 0 then
-  error({err = 'BADARG charge wants 4 keys and an odd number of arguments, at least 7'})
+--         valid until, fingerprint, key field or empty, price tag
+--       2 account and reservation, `Bc0` each · 3 log · 4 tombstone time to live ms
+--       then per group: field, gauges (codes and starts `<I3 I4` each, caps `i7` each, periods `I4` each)
+-- returns the answer with head, key, record, windows
+if #KEYS ~= 4 or #ARGV < 4 or #ARGV % 2 == 1 then
+  error({err = 'BADARG charge wants 4 keys and an even number of arguments, at least 4'})
 end
-local call, pack, unpack, sub, rep, spread = redis.call, struct.pack, struct.unpack, string.sub, string.rep, unpack
--- include lib/align
+local call, pack, unpack, sub, byte, rep, spread =
+  redis.call, struct.pack, struct.unpack, string.sub, string.byte, string.rep, unpack
+-- include lib/answer
+-- include lib/changed
+-- include lib/roll
+-- include lib/shown
 local key_meta, key_account, key_record, key_stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local generation, call_version, flags, amount, tokens, credit_limit, allowance, valid_from, valid_until, fingerprint =
-  unpack('<I4I4Bi7i7i7i7I6I6c18', ARGV[1])
-local key_field, price_tag, account, id, log, tombstone_ms = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local first, counted, least = 8, 2, amount
+local generation, call_version, flags, amount, tokens, credit_limit, allowance, valid_from, valid_until, fingerprint,
+  key_field, price_tag = unpack('<I4I4Bi7i7i7i7I6I6c18Bc0Bc0', ARGV[1])
+local names, log, tombstone_ms, first, counted, least = ARGV[2], ARGV[3], ARGV[4], 5, 1, amount
 local unreserved = flags % 8 >= 4
 local force = unreserved or flags % 2 == 1
 local fields = {'h', key_field}
@@ -26,11 +29,14 @@ for at = first, #ARGV, 2 do
   fields[#fields + 1] = ARGV[at]
 end
 
+local got = call('MGET', key_meta, key_record)
+local meta, record = got[1], got[2]
+-- include lib/open
 -- include lib/admit
 
 local status = 1
 if record then
-  local state, record_flags, record_print = unpack('<c1Bc18', record)
+  local state, record_flags, record_print = sub(record, 1, 1), byte(record, 21), sub(record, 22, 39)
   if record_print == fingerprint then
     status = 2
   elseif state == 'S' then
@@ -56,11 +62,7 @@ elseif balance - amount < -4503599627370496 or used + amount > 4503599627370496
   status = 17
 end
 if status ~= 1 then
-  local reply = {status, now, head, key or '', record or '', ''}
-  for i = 1, #groups do
-    reply[i + 6] = pack(formats[i], spread(groups[i]))
-  end
-  return reply
+  return answer(status, now, head, key, record, '', shown(groups, starts, formats))
 end
 
 balance = balance - amount
@@ -70,32 +72,31 @@ if key_field ~= '' then
   key, key_id = pack('<i7i7i7', key_used + amount, key_held, key_requests + 1), sub(key_field, 3)
   writes[3], writes[4] = key_field, key
 end
-local reply = {1, now, head, key or '', '', ''}
-local deltas, delta_count = '', 0
+local windows, deltas, delta_count = '', '', 0
 for i = 1, #groups do
-  local counters, n, field = groups[i], sizes[i], fields[i + 2]
-  refs = refs .. pack('<I2c0B', #field, field, n)
-  for at = 1, 4 * n, 4 do
-    local code = counters[at]
-    local by = code < 4194304 and amount or code < 8388608 and tokens or code < 12582912 and 1 or 0
-    counters[at + 2] = counters[at + 2] + by
-    refs = refs .. pack('<I3I4', code, counters[at + 1])
-    if by > 0 then
-      deltas = deltas .. pack('<I2c0I3I4i7', #field, field, code, counters[at + 1], by)
-      delta_count = delta_count + 1
-    end
+  local numbers, n, field, changes = groups[i], sizes[i], fields[i + 2], {}
+  local own = sub(starts[i], 1, 7 * n)
+  for at = 1, n do
+    local metric = byte(own, 7 * at - 4)
+    local by = metric < 64 and amount or metric < 128 and tokens or metric < 192 and 1 or 0
+    numbers[2 * at - 1] = numbers[2 * at - 1] + by
+    changes[at] = by
   end
-  local group = pack(formats[i], spread(counters))
-  reply[i + 6], writes[#writes + 1], writes[#writes + 2] = group, field, group
+  refs = refs .. pack('<I2c0Bc0', #field, field, n, own)
+  local moved = changed(field, own, changes)
+  if moved ~= '' then
+    deltas, delta_count = deltas .. moved, delta_count + 1
+  end
+  local blob = starts[i] .. pack(formats[i], spread(numbers))
+  windows, writes[#writes + 1], writes[#writes + 2] = windows .. pack('<I2c0', #blob, blob), field, blob
 end
-record = pack('<c1Bc18I6I6i7i7i7i7i7i7I2Bc0Bc0c0', 'S', (unreserved and 4 or 8) + (flags >= 8 and 16 or 0), fingerprint,
-  now, now, unreserved and 0 or amount, tokens, 0, amount, 0, balance < 0 and -balance or 0, 0,
+record = pack('<c1I6I6i7Bc18i7i7i7i7i7I2Bc0Bc0c0', 'S', now, now, unreserved and 0 or amount,
+  (unreserved and 4 or 8) + (flags >= 8 and 16 or 0), fingerprint, tokens, 0, amount, 0, balance < 0 and -balance or 0, 0,
   #key_id, key_id, #price_tag, price_tag, refs)
-reply[5] = record
-local payload = pack('<BI6i7i7i7i7Bc0Bc0I2c0Bc0c0', unreserved and 115 or 99, now, -amount, amount, 1, tokens,
-  #account, account, #id, id, #record, record, delta_count, deltas, log)
+local payload = pack('<BI6i7i7i7i7c0I2c0Bc0c0', unreserved and 115 or 99, now, -amount, amount, 1, tokens, names,
+  #record, record, delta_count, deltas, log)
 
 -- include lib/append
 call('HSET', key_account, spread(writes))
 call('SET', key_record, record, 'PX', tombstone_ms)
-return reply
+return answer(1, now, head, key, record, '', windows)

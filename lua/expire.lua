@@ -4,11 +4,14 @@
 --
 -- KEYS  1 meta · 2 account · 3 record · 4 deadlines · 5 stream
 -- ARGV  1 header `<I4` generation · 2 account · 3 reservation · 4 tombstone time to live ms
--- returns status, now, head, key of the record, record, ''
+-- returns the answer with head, key of the record, record
 if #KEYS ~= 5 or #ARGV ~= 4 then
   error({err = 'BADARG expire wants 5 keys and 4 arguments'})
 end
-local call, pack, unpack, sub, rep, spread = redis.call, struct.pack, struct.unpack, string.sub, string.rep, unpack
+local call, pack, unpack, sub, byte, rep, spread =
+  redis.call, struct.pack, struct.unpack, string.sub, string.byte, string.rep, unpack
+-- include lib/answer
+-- include lib/changed
 local key_meta, key_account, key_record, key_deadlines, key_stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local generation, account, id, tombstone_ms = unpack('<I4', ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 
@@ -18,7 +21,7 @@ local meta, record = got[1], got[2]
 if not record then
   local head = call('HGET', key_account, 'h')
   call('ZREM', key_deadlines, key_record)
-  return {head and 19 or 4, now, head or '', '', '', ''}
+  return answer(head and 19 or 4, now, head)
 end
 -- include lib/record
 -- include lib/refs
@@ -29,7 +32,7 @@ if state ~= 'H' then
   call('ZREM', key_deadlines, key_record)
 end
 if state ~= 'H' or now < expires then
-  return {19, now, head, key or '', record, ''}
+  return answer(19, now, head, key, record)
 end
 local charge = record_flags % 2 == 1
 local rest = hold > charged and hold - charged or 0
@@ -48,7 +51,7 @@ balance, used, held, requests = balance - delta, used + delta, held - rest, requ
 key_used, key_held, key_requests = key_used + delta, key_held - rest, key_requests + requests_used
 if balance < -4503599627370496 or used > 4503599627370496 or key_used > 4503599627370496
   or highest > 4503599627370496 then
-  return {17, now, head, key or '', record, ''}
+  return answer(17, now, head, key, record)
 end
 if held < 0 then
   error({err = 'INVARIANT an account holds less than its reservation'})
@@ -56,7 +59,7 @@ end
 if charge then
   overdraft = balance < 0 and -balance or 0
 end
-record = pack('<c1Bc18I6I6i7i7i7i7i7i7I2c0', 'E', record_flags, record_print, created, expires, hold, record_tokens,
+record = pack('<c1I6I6i7Bc18i7i7i7i7i7I2c0', 'E', created, expires, hold, record_flags, record_print, record_tokens,
   prompt_cost, charged + delta, refunded, overdraft, parts, tail)
 head = pack('<I4i7i7i7i7I6', version, balance, held, used, requests, now)
 writes[#writes + 1] = 'h'
@@ -75,4 +78,4 @@ end
 call('HSET', key_account, spread(writes))
 call('SET', key_record, record, 'PX', tombstone_ms)
 call('ZREM', key_deadlines, key_record)
-return {1, now, head, key or '', record, ''}
+return answer(1, now, head, key, record)

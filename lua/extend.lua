@@ -4,13 +4,17 @@
 -- KEYS  1 meta · 2 account · 3 record · 4 deadlines
 -- ARGV  1 header `<I4 I4 B i7 I4 i7 i7` generation, policy version, flags (2 denied by policy, 4 a time to live
 --         is given), the new whole hold (-1 as it is), time to live ms, credit limit, key allowance (-1 unlimited)
---       then per group of the reservation: field, gauges `<I3 I4 I4 i7` each (cost only)
--- returns status, now, head, key of the record, record, '', window blob per group
+--       then per group of the reservation: field, gauges (as for a reserve, cost only)
+-- returns the answer with head, key of the record, record, windows
 if #KEYS ~= 4 or #ARGV < 1 or #ARGV % 2 == 0 then
   error({err = 'BADARG extend wants 4 keys and an odd number of arguments'})
 end
-local call, pack, unpack, sub, rep, spread = redis.call, struct.pack, struct.unpack, string.sub, string.rep, unpack
--- include lib/align
+local call, pack, unpack, sub, byte, rep, spread =
+  redis.call, struct.pack, struct.unpack, string.sub, string.byte, string.rep, unpack
+-- include lib/answer
+-- include lib/changed
+-- include lib/roll
+-- include lib/shown
 local key_meta, key_account, key_record, key_deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local generation, call_version, flags, amount, ttl_ms, credit_limit, allowance = unpack('<I4I4Bi7I4i7i7', ARGV[1])
 
@@ -20,7 +24,7 @@ local meta, record = got[1], got[2]
 if not record then
   local head = call('HGET', key_account, 'h')
   local version = head and unpack('<I4', head) or 0
-  return {not head and 4 or call_version < version and 3 or 14, now, head or '', '', '', ''}
+  return answer(not head and 4 or call_version < version and 3 or 14, now, head)
 end
 -- include lib/record
 -- include lib/refs
@@ -32,7 +36,7 @@ local whole = call('HMGET', key_account, spread(fields))
 local head, key = whole[1], whole[2]
 -- include lib/head
 if call_version < version then
-  return {3, now, head, key or '', record, ''}
+  return answer(3, now, head, key, record)
 end
 local rest = hold > charged and hold - charged or 0
 if amount < 0 then
@@ -45,24 +49,22 @@ local stored = {head, key}
 for at = record_fields + 1, #fields do
   stored[at - record_fields + 2] = whole[at]
 end
-local first, counted, least, tokens = 2, 3, extra, 0
+local first, counted, least, tokens = 2, 2, extra, 0
 -- include lib/gauges
 -- The extra goes to the record's windows, so only a window that is still one of those may deny it.
 local own = {}
 for group = 1, #refs_from do
-  for i = 0, refs_count[group] - 1 do
-    local code, start = unpack('<I3I4', record, refs_from[group] + 7 * i)
-    own[fields[group + 2] .. pack('<I3', code)] = start
+  for at = refs_from[group], refs_from[group] + 7 * refs_count[group] - 7, 7 do
+    own[fields[group + 2] .. sub(record, at, at + 6)] = true
   end
 end
 exceeded = false
 for group = 1, #groups do
-  local counters, gauges = groups[group], ARGV[2 * group + 1]
-  for i = 1, 4 * sizes[group], 4 do
-    local cap = unpack('<i7', gauges, (i - 1) / 4 * 18 + 12)
-    local start = own[ARGV[2 * group] .. pack('<I3', counters[i])]
-    if counters[i] < 4194304 and cap >= 0 and start == counters[i + 1]
-      and cap - counters[i + 2] - counters[i + 3] < extra then
+  local field, gauges, numbers = ARGV[2 * group], ARGV[2 * group + 1], groups[group]
+  for i = 1, sizes[group] do
+    local cap = unpack('<i7', gauges, 7 * sizes[group] + 7 * i - 6)
+    if cap >= 0 and own[field .. sub(starts[group], 7 * i - 6, 7 * i)]
+      and cap - numbers[2 * i - 1] - numbers[2 * i] < extra then
       exceeded = true
     end
   end
@@ -93,12 +95,8 @@ elseif extra > 0 then
     status = 17
   end
 end
-local reply = {status, now, head, key or '', record, ''}
 if status ~= 1 then
-  for i = 1, #groups do
-    reply[i + 6] = pack(formats[i], spread(groups[i]))
-  end
-  return reply
+  return answer(status, now, head, key, record, '', shown(groups, starts, formats))
 end
 
 stored = whole
@@ -106,13 +104,12 @@ local cost_used, cost_held, tokens_used, tokens_held = 0, extra, 0, 0
 local requests_used, requests_held, concurrency_held = 0, 0, 0
 -- include lib/touch
 for group = 1, #groups do
-  local counters, field = groups[group], ARGV[2 * group]
-  for i = 1, #counters - 3, 4 do
-    if counters[i] < 4194304 and own[field .. pack('<I3', counters[i])] == counters[i + 1] then
-      counters[i + 3] = counters[i + 3] + extra
+  local numbers, field = groups[group], ARGV[2 * group]
+  for i = 1, #starts[group] / 7 do
+    if byte(starts[group], 7 * i - 4) < 64 and own[field .. sub(starts[group], 7 * i - 6, 7 * i)] then
+      numbers[2 * i] = numbers[2 * i] + extra
     end
   end
-  reply[group + 6] = pack(formats[group], spread(counters))
 end
 if flags >= 4 then
   expires = now + ttl_ms
@@ -125,11 +122,10 @@ if record_key ~= '' then
   writes[#writes + 1] = fields[2]
   writes[#writes + 1] = key
 end
-record = pack('<c1Bc18I6I6i7i7i7i7i7i7I2c0', state, record_flags, record_print, created, expires, amount, record_tokens,
+record = pack('<c1I6I6i7Bc18i7i7i7i7i7I2c0', state, created, expires, amount, record_flags, record_print, record_tokens,
   prompt_cost, charged, refunded, overdraft, parts, tail)
-reply[3], reply[4], reply[5] = head, key or '', record
 
 call('HSET', key_account, spread(writes))
 call('SET', key_record, record)
 call('ZADD', key_deadlines, expires, key_record)
-return reply
+return answer(1, now, head, key, record, '', shown(groups, starts, formats))

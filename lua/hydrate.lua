@@ -3,11 +3,12 @@
 --
 -- KEYS  1 meta · 2 account · 3 load nonce
 -- ARGV  1 header `<I4` generation · 2 nonce · then field, value pairs; the first is `h`
--- returns status, now, head, '', '', ''
+-- returns the answer with head
 if #KEYS ~= 3 or #ARGV < 4 or #ARGV % 2 ~= 0 or ARGV[3] ~= 'h' or #ARGV[4] ~= 38 then
   error({err = 'BADARG hydrate wants 3 keys and an even number of arguments, the head first'})
 end
-local call, unpack, spread = redis.call, struct.unpack, unpack
+local call, pack, unpack, spread = redis.call, struct.pack, struct.unpack, unpack
+-- include lib/answer
 local key_meta, key_account, key_nonce = KEYS[1], KEYS[2], KEYS[3]
 local generation, nonce = unpack('<I4', ARGV[1]), ARGV[2]
 
@@ -16,7 +17,7 @@ local meta = got[1]
 -- include lib/open
 local present = call('HGET', key_account, 'h')
 if present or got[2] ~= nonce then
-  return {19, now, present or '', '', '', ''}
+  return answer(19, now, present)
 end
 
 -- In runs of 500 pairs: Lua spreads some thousands of values at most. Bounded by the caller's arguments.
@@ -25,4 +26,4 @@ for at = 3, #ARGV, 1000 do
   call('HSET', key_account, spread(ARGV, at, to))
 end
 call('DEL', key_nonce)
-return {1, now, ARGV[4], '', '', ''}
+return answer(1, now, ARGV[4])

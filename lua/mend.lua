@@ -4,11 +4,12 @@
 --
 -- KEYS  1 meta · 2 account
 -- ARGV  1 header `<I4` generation · then per field: its name, the value seen, the new value (empty: the field is not there)
--- returns status, now, head, '', '', ''
+-- returns the answer with head
 if #KEYS ~= 2 or #ARGV < 4 or #ARGV % 3 ~= 1 then
   error({err = 'BADARG mend wants 2 keys, and three arguments per field after the first'})
 end
-local call, unpack = redis.call, struct.unpack
+local call, pack, unpack = redis.call, struct.pack, struct.unpack
+-- include lib/answer
 local key_meta, key_account = KEYS[1], KEYS[2]
 local generation = unpack('<I4', ARGV[1])
 for at = 2, #ARGV, 3 do
@@ -23,7 +24,7 @@ local head = call('HGET', key_account, 'h')
 -- include lib/head
 for at = 2, #ARGV, 3 do
   if (call('HGET', key_account, ARGV[at]) or '') ~= ARGV[at + 1] then
-    return {19, now, head, '', '', ''}
+    return answer(19, now, head)
   end
 end
 
@@ -34,4 +35,4 @@ for at = 2, #ARGV, 3 do
     call('HSET', key_account, ARGV[at], ARGV[at + 2])
   end
 end
-return {1, now, call('HGET', key_account, 'h'), '', '', ''}
+return answer(1, now, call('HGET', key_account, 'h'))

@@ -3,11 +3,12 @@
 --
 -- KEYS  1 meta · 2 account
 -- ARGV  1 header `<I4 I4` generation, policy version
--- returns status, now, head, '', '', ''
+-- returns the answer with head
 if #KEYS ~= 2 or #ARGV ~= 1 then
   error({err = 'BADARG policy wants 2 keys and 1 argument'})
 end
 local call, pack, unpack = redis.call, struct.pack, struct.unpack
+-- include lib/answer
 local key_meta, key_account = KEYS[1], KEYS[2]
 local generation, call_version = unpack('<I4I4', ARGV[1])
 
@@ -20,4 +21,4 @@ if call_version > version then
 
   call('HSET', key_account, 'h', head)
 end
-return {1, now, head, '', '', ''}
+return answer(1, now, head)

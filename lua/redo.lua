@@ -10,12 +10,14 @@
 if #KEYS ~= 6 or #ARGV ~= 5 or #ARGV[1] ~= 58 then
   error({err = 'BADARG redo wants 6 keys and 5 arguments, the first of 58 bytes'})
 end
-local call, pack, unpack, sub, rep, spread = redis.call, struct.pack, struct.unpack, string.sub, string.rep, unpack
+local call, pack, unpack, sub, byte, rep, spread =
+  redis.call, struct.pack, struct.unpack, string.sub, string.byte, string.rep, unpack
+-- include lib/changed
 local key_meta, key_account, key_record, key_operation, key_deadlines, key_stream =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local fence, payload, digest, tombstone_ms = ARGV[1], ARGV[3], ARGV[4], ARGV[5]
 local generation, seq, reserved = unpack('<I4I7B', ARGV[2])
-local open, top_generation, top_seq, top_digest, now = unpack('<c1I4I7c40I6', fence)
+local open, top_generation, now, top_seq, top_digest = unpack('<c1I4I6I7c40', fence)
 if open ~= 'R' or not (generation == top_generation and seq == top_seq + 1 or generation > top_generation and seq == 1) then
   error({err = 'BADARG redo wants a fenced shard and the row after its last entry'})
 end
@@ -33,7 +35,7 @@ end
 local head = call('HGET', key_account, 'h')
 local record = reserved == 1 and entry_record ~= '' and call('GET', key_record)
 local was_live = record and sub(record, 1, 1) == 'H'
-local stays = head and was_live and sub(entry_record, 1, 1) == 'H' and sub(record, 21, 26) == sub(entry_record, 21, 26)
+local stays = head and was_live and sub(entry_record, 1, 1) == 'H' and sub(record, 2, 7) == sub(entry_record, 2, 7)
 local blobs, balance = {}, 0
 if head then
   local version, held, used, requests, head_now
@@ -48,7 +50,7 @@ if head then
       cost_held = 0
     end
     if stays then
-      local left = unpack('<i7', entry_record, 33) - unpack('<i7', entry_record, 54)
+      local left = unpack('<i7', entry_record, 14) - unpack('<i7', entry_record, 54)
       cost_held, tokens_held, requests_held, concurrency_held = cost_held + (left > 0 and left or 0), 0, 0, 0
     end
     -- include lib/touch
@@ -85,10 +87,10 @@ if entry_kind ~= 115 and entry_kind ~= 112 and entry_kind ~= 99 and entry_kind ~
   operation = pack('<i7i7i7I6', amount, balance, left, entry_at) .. rep('\0', 18)
 end
 if not stays and sub(entry_record, 1, 1) == 'H' then
-  local flags = unpack('<B', entry_record, 2)
-  entry_record = 'E' .. pack('<B', flags - flags % 2) .. sub(entry_record, 3)
+  local flags = byte(entry_record, 21)
+  entry_record = 'E' .. sub(entry_record, 2, 20) .. string.char(flags - flags % 2) .. sub(entry_record, 22)
 end
-local meta = pack('<c1I4I7c40I6', 'R', generation, seq, digest, now)
+local meta = pack('<c1I4I6I7c40', 'R', generation, now, seq, digest)
 
 call('XADD', key_stream, string.format('%d-%d', generation, seq), 'p', payload, 'd', digest)
 call('SET', key_meta, meta)
@@ -97,7 +99,7 @@ if head then
 end
 if stays then
   call('SET', key_record, entry_record)
-  call('ZADD', key_deadlines, string.format('%d', unpack('<I6', entry_record, 27)), key_record)
+  call('ZADD', key_deadlines, string.format('%d', unpack('<I6', entry_record, 8)), key_record)
 elseif reserved == 1 and entry_record ~= '' then
   call('SET', key_record, entry_record, 'PX', tombstone_ms)
   call('ZREM', key_deadlines, key_record)

@@ -4,11 +4,14 @@
 -- KEYS  1 meta · 2 account · 3 record · 4 operation · 5 stream
 -- ARGV  1 header `<I4 i7 c18` generation, amount, fingerprint
 --       2 account · 3 operation id · 4 log · 5 tombstone time to live ms
--- returns status, now, head, key of the record, record, operation
+-- returns the answer with head, key of the record, record, operation
 if #KEYS ~= 5 or #ARGV ~= 5 then
   error({err = 'BADARG refund wants 5 keys and 5 arguments'})
 end
-local call, pack, unpack, sub, rep, spread = redis.call, struct.pack, struct.unpack, string.sub, string.rep, unpack
+local call, pack, unpack, sub, byte, rep, spread =
+  redis.call, struct.pack, struct.unpack, string.sub, string.byte, string.rep, unpack
+-- include lib/answer
+-- include lib/changed
 local key_meta, key_account, key_record, key_operation, key_stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local generation, amount, fingerprint = unpack('<I4i7c18', ARGV[1])
 local account, op_id, log, tombstone_ms = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -22,7 +25,7 @@ if operation or not record then
     -- include lib/known
     status = known
   end
-  return {head and status or 4, now, head or '', '', record or '', operation or ''}
+  return answer(head and status or 4, now, head, '', record, operation)
 end
 -- include lib/record
 -- include lib/refs
@@ -36,7 +39,7 @@ elseif balance + amount > 4503599627370496 then
   status = 17
 end
 if status ~= 1 then
-  return {status, now, head, key or '', record, ''}
+  return answer(status, now, head, key, record)
 end
 local cost_used, cost_held, tokens_used, tokens_held = -amount, 0, 0, 0
 local requests_used, requests_held, concurrency_held = 0, 0, 0
@@ -51,7 +54,7 @@ if key then
   writes[#writes + 1] = fields[2]
   writes[#writes + 1] = key
 end
-record = pack('<c1Bc18I6I6i7i7i7i7i7i7I2c0', state, record_flags, record_print, created, expires, hold, record_tokens,
+record = pack('<c1I6I6i7Bc18i7i7i7i7i7I2c0', state, created, expires, hold, record_flags, record_print, record_tokens,
   prompt_cost, charged, refunded, overdraft, parts, tail)
 operation = pack('<i7i7i7I6c18', amount, balance, charged - refunded, now, fingerprint)
 local payload = pack('<BI6i7i7i7i7Bc0Bc0I2c0Bc0c0', 102, now, amount, -amount, 0, 0,
@@ -61,4 +64,4 @@ local payload = pack('<BI6i7i7i7i7Bc0Bc0I2c0Bc0c0', 102, now, amount, -amount, 0
 call('HSET', key_account, spread(writes))
 call('SET', key_record, record, 'PX', tombstone_ms)
 call('SET', key_operation, operation, 'PX', tombstone_ms)
-return {1, now, head, key or '', record, operation}
+return answer(1, now, head, key, record, operation)

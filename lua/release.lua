@@ -4,11 +4,14 @@
 --
 -- KEYS  1 meta · 2 account · 3 record · 4 deadlines
 -- ARGV  1 header `<I4` generation · 2 tombstone time to live ms
--- returns status, now, head, key of the record, record, ''
+-- returns the answer with head, key of the record, record
 if #KEYS ~= 4 or #ARGV ~= 2 then
   error({err = 'BADARG release wants 4 keys and 2 arguments'})
 end
-local call, pack, unpack, sub, rep, spread = redis.call, struct.pack, struct.unpack, string.sub, string.rep, unpack
+local call, pack, unpack, sub, byte, rep, spread =
+  redis.call, struct.pack, struct.unpack, string.sub, string.byte, string.rep, unpack
+-- include lib/answer
+-- include lib/changed
 local key_meta, key_account, key_record, key_deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local generation, tombstone_ms = unpack('<I4', ARGV[1]), ARGV[2]
 
@@ -18,11 +21,11 @@ local meta, record = got[1], got[2]
 if not record then
   local head = call('HGET', key_account, 'h')
   if not head then
-    return {4, now, '', '', '', ''}
+    return answer(4, now)
   end
-  record = pack('<c1Bc18I6I6i7i7i7i7i7i7I2BB', 'R', 0, string.rep('\0', 18), now, now, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+  record = pack('<c1I6I6', 'R', now, now) .. rep('\0', 65)
   call('SET', key_record, record, 'PX', tombstone_ms)
-  return {1, now, head, '', record, ''}
+  return answer(1, now, head, '', record)
 end
 -- include lib/record
 -- include lib/refs
@@ -31,7 +34,7 @@ local head, key = stored[1], stored[2]
 -- include lib/head
 if state ~= 'H' then
   local is_charged = state == 'S' or state == 'E' and (record_flags % 2 == 1 or charged > 0)
-  return {is_charged and 8 or 2, now, head, key or '', record, ''}
+  return answer(is_charged and 8 or 2, now, head, key, record)
 end
 local rest = hold > charged and hold - charged or 0
 local cost_used, cost_held, tokens_used, tokens_held = 0, -rest, 0, -record_tokens
@@ -55,4 +58,4 @@ record = 'R' .. sub(record, 2)
 call('HSET', key_account, spread(writes))
 call('SET', key_record, record, 'PX', tombstone_ms)
 call('ZREM', key_deadlines, key_record)
-return {1, now, head, key or '', record, ''}
+return answer(1, now, head, key, record)

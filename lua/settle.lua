@@ -2,17 +2,20 @@
 -- Settle: charge what a reserved call cost, and give the rest of its hold back.
 --
 -- KEYS  1 meta · 2 account · 3 record · 4 deadlines · 5 stream
--- ARGV  1 header `<I4 B B i7 i7 c18` generation, cost (0 as given, 1 the prompt's, 2 the hold, 3 none), flags (1 final,
---         2 clamped, 4 price tag given), cost in units, tokens (-1 as reserved), fingerprint
---       2 account · 3 reservation · 4 price tag · 5 log · 6 tombstone time to live ms
--- returns status, now, head, key of the record, record, ''
-if #KEYS ~= 5 or #ARGV ~= 6 then
-  error({err = 'BADARG settle wants 5 keys and 6 arguments'})
+-- ARGV  1 header `<I4 B B i7 i7 c18 Bc0` generation, cost (0 as given, 1 the prompt's, 2 the hold, 3 none), flags (1 final,
+--         2 clamped, 4 price tag given), cost in units, tokens (-1 as reserved), fingerprint, price tag
+--       2 account and reservation, `Bc0` each · 3 log · 4 tombstone time to live ms
+-- returns the answer with head, key of the record, record
+if #KEYS ~= 5 or #ARGV ~= 4 then
+  error({err = 'BADARG settle wants 5 keys and 4 arguments'})
 end
-local call, pack, unpack, sub, rep, spread = redis.call, struct.pack, struct.unpack, string.sub, string.rep, unpack
+local call, pack, unpack, sub, byte, rep, spread =
+  redis.call, struct.pack, struct.unpack, string.sub, string.byte, string.rep, unpack
+-- include lib/answer
+-- include lib/changed
 local key_meta, key_account, key_record, key_deadlines, key_stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local generation, cost_kind, flags, cost, tokens, fingerprint = unpack('<I4BBi7i7c18', ARGV[1])
-local account, id, price_tag, log, tombstone_ms = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local generation, cost_kind, flags, cost, tokens, fingerprint, price_tag = unpack('<I4BBi7i7c18Bc0', ARGV[1])
+local names, log, tombstone_ms = ARGV[2], ARGV[3], ARGV[4]
 local final = flags % 2 == 1
 
 local got = call('MGET', key_meta, key_record)
@@ -20,7 +23,7 @@ local meta, record = got[1], got[2]
 -- include lib/open
 if not record then
   local head = call('HGET', key_account, 'h')
-  return {head and 14 or 4, now, head or '', '', '', ''}
+  return answer(head and 14 or 4, now, head)
 end
 -- include lib/record
 -- include lib/refs
@@ -48,7 +51,7 @@ elseif cost < charged and (not final or state == 'H') or cost < refunded or not 
   status = 18
 end
 if status ~= 1 then
-  return {status, now, head, key or '', record, ''}
+  return answer(status, now, head, key, record)
 end
 
 -- What an expiry charged is replaced, so the changes are differences to it.
@@ -82,7 +85,7 @@ balance, used, held, requests = balance - delta, used + delta, held + cost_held,
 key_used, key_held, key_requests = key_used + delta, key_held + cost_held, key_requests + requests_used
 if balance < -4503599627370496 or used > 4503599627370496 or key_used > 4503599627370496
   or highest > 4503599627370496 then
-  return {17, now, head, key or '', record, ''}
+  return answer(17, now, head, key, record)
 end
 if held < 0 then
   error({err = 'INVARIANT an account holds less than its reservation'})
@@ -99,7 +102,7 @@ if final then
 else
   parts = parts + 1
 end
-record = pack('<c1Bc18I6I6i7i7i7i7i7i7I2c0', state, record_flags, record_print, created, expires, hold, record_tokens,
+record = pack('<c1I6I6i7Bc18i7i7i7i7i7I2c0', state, created, expires, hold, record_flags, record_print, record_tokens,
   prompt_cost, cost, refunded, overdraft, parts, tail)
 head = pack('<I4i7i7i7i7I6', version, balance, held, used, requests, now)
 writes[#writes + 1] = 'h'
@@ -109,8 +112,8 @@ if record_key ~= '' then
   writes[#writes + 1] = fields[2]
   writes[#writes + 1] = key
 end
-local payload = pack('<BI6i7i7i7i7Bc0Bc0I2c0Bc0c0', final and 115 or 112, now, -delta, delta, requests_used, tokens_used,
-  #account, account, #id, id, #record, record, delta_count, deltas, log)
+local payload = pack('<BI6i7i7i7i7c0I2c0Bc0c0', final and 115 or 112, now, -delta, delta, requests_used, tokens_used,
+  names, #record, record, delta_count, deltas, log)
 
 -- include lib/append
 call('HSET', key_account, spread(writes))
@@ -122,4 +125,4 @@ else
     call('ZREM', key_deadlines, key_record)
   end
 end
-return {1, now, head, key or '', record, ''}
+return answer(1, now, head, key, record)

@@ -5,11 +5,13 @@
 -- KEYS  1 meta · 2 account · 3 operation · 4 stream
 -- ARGV  1 header `<I4 c1 c18` generation, kind (`t` credit when the entry took from the balance, else `d` debit), fingerprint
 --       2 operation id · 3 the entry's payload · 4 log · 5 tombstone time to live ms
--- returns status, now, head, key of the entry's record, '', operation
+-- returns the answer with head, key of the entry's record, operation
 if #KEYS ~= 4 or #ARGV ~= 5 then
   error({err = 'BADARG undo wants 4 keys and 5 arguments'})
 end
-local call, pack, unpack, sub, spread = redis.call, struct.pack, struct.unpack, string.sub, unpack
+local call, pack, unpack, sub, rep, spread = redis.call, struct.pack, struct.unpack, string.sub, string.rep, unpack
+-- include lib/answer
+-- include lib/changed
 local key_meta, key_account, key_operation, key_stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local generation, kind, fingerprint = unpack('<I4c1c18', ARGV[1])
 local op_id, payload, log, tombstone_ms = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -26,13 +28,13 @@ local head = call('HGET', key_account, 'h')
 local amount = by_balance < 0 and -by_balance or by_balance
 if operation then
   -- include lib/known
-  return {known, now, head, '', '', operation}
+  return answer(known, now, head, '', '', operation)
 end
 local blobs, sign = {}, -1
 -- include lib/deltas
 balance, used, requests = balance - by_balance, used - by_used, requests - by_requests
 if balance > 4503599627370496 or balance < -4503599627370496 or used > 4503599627370496 or highest > 4503599627370496 then
-  return {17, now, head, '', '', ''}
+  return answer(17, now, head)
 end
 head = pack('<I4i7i7i7i7I6', version, balance, held, used, requests, now)
 blobs.h = head
@@ -50,4 +52,4 @@ payload = pack('<c1I6i7i7i7i7Bc0Bc0I2', kind, now, -by_balance, -by_used, -by_re
 -- include lib/append
 call('HSET', key_account, spread(writes))
 call('SET', key_operation, operation, 'PX', tombstone_ms)
-return {1, now, head, blobs['k\31' .. entry_key] or '', '', operation}
+return answer(1, now, head, blobs['k\31' .. entry_key], '', operation)

@@ -6,11 +6,12 @@
 --
 -- KEYS  1 meta · 2 account · 3 load nonce
 -- ARGV  1 header `<I4 I4 I7 I6` generation, place of the last entry that SQL has, time of that entry
--- returns status, now, head, '', '', ''
+-- returns the answer with head
 if #KEYS ~= 3 or #ARGV ~= 1 then
   error({err = 'BADARG unload wants 3 keys and 1 argument'})
 end
-local call, unpack, sub = redis.call, struct.unpack, string.sub
+local call, pack, unpack, sub = redis.call, struct.pack, struct.unpack, string.sub
+-- include lib/answer
 local key_meta, key_account, key_nonce = KEYS[1], KEYS[2], KEYS[3]
 local generation, posted_generation, posted_seq, posted_at = unpack('<I4I4I7I6', ARGV[1])
 
@@ -18,8 +19,9 @@ local meta = call('GET', key_meta)
 -- include lib/open
 local head = call('HGET', key_account, 'h')
 -- include lib/head
+local seq = unpack('<I7', meta, 12)
 local posted = posted_generation == generation and posted_seq == seq or head_now < posted_at
-local idle = {19, now, head, '', '', ''}
+local idle = answer(19, now, head)
 if held ~= 0 or not posted then
   return idle
 end
@@ -32,7 +34,7 @@ for i = 1, #items, 2 do
       return idle
     end
   elseif kind == 'w' then
-    for at = 15, #value, 21 do
+    for at = #value / 3 + 8, #value, 14 do
       if unpack('<i7', value, at) ~= 0 then
         return idle
       end
@@ -41,4 +43,4 @@ for i = 1, #items, 2 do
 end
 
 call('UNLINK', key_account, key_nonce)
-return {1, now, head, '', '', ''}
+return answer(1, now, head)

@@ -31,7 +31,8 @@ pub struct KeyCounter {
     pub requests: i64,
 }
 
-/// One counter of a group field: `<I3 I4 i7 i7`, 21 bytes; a field is a run of them.
+/// One counter of a group field. A field is code and start (`<I3 I4`) of each counter, then used and held (`<i7 i7`)
+/// of each: 21 bytes a counter. A call whose codes and starts are the field's first bytes needs to look at numbers alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowCounter {
     pub code: CounterCode,
@@ -100,25 +101,28 @@ impl WindowCounter {
         let mut packer = Packer::with_capacity(21 * counters.len());
         for counter in counters {
             packer.uint::<3>(counter.code.0.into()).uint::<4>(counter.start_s.into());
+        }
+        for counter in counters {
             packer.int(counter.used).int(counter.held);
         }
         packer.finish()
     }
 
     /// # Errors
-    /// [`Corrupt`] when the bytes are not a run of 21-byte counters.
+    /// [`Corrupt`] when the bytes are not 21 a counter.
     pub fn unpack_all(bytes: &[u8]) -> Result<WindowCounters, Corrupt> {
-        let mut unpacker = Unpacker::new(bytes);
+        let count = bytes.len() / 21;
+        let (mut starts, mut numbers) = (Unpacker::new(bytes), Unpacker::new(&bytes[7 * count..]));
         let mut counters = WindowCounters::new();
-        while !unpacker.is_empty() {
+        for _ in 0..count {
             counters.push(WindowCounter {
-                code: CounterCode(unpacker.uint::<3>()? as u32),
-                start_s: unpacker.uint::<4>()? as u32,
-                used: unpacker.int()?,
-                held: unpacker.int()?,
+                code: CounterCode(starts.uint::<3>()? as u32),
+                start_s: starts.uint::<4>()? as u32,
+                used: numbers.int()?,
+                held: numbers.int()?,
             });
         }
-        Ok(counters)
+        if numbers.is_empty() { Ok(counters) } else { Err(Corrupt) }
     }
 }
 

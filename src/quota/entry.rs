@@ -84,7 +84,8 @@ pub struct WindowDelta {
 
 /// The payload: `<B I6 i7 i7 i7 i7` kind, at, balance, used, requests, tokens (deltas) · `Bc0`
 /// account · `Bc0` op id · `I2c0` record (empty when the entry is about no reservation) · `B` number
-/// of window deltas, each `I2c0 I3 I4 i7` · the rest is the log blob, JSON or empty.
+/// of groups with window deltas, each `I2c0 B` field and count, `I3 I4` code and start of each counter, `i7` by how
+/// much each changed · the rest is the log blob, JSON or empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     pub kind: Kind,
@@ -100,6 +101,7 @@ pub struct Entry {
     /// The reservation as this entry left it; the cure for a lost tombstone. For a refund it is
     /// the record of the refunded reservation.
     pub record: Option<Record>,
+    /// Those that changed.
     pub windows: Vec<WindowDelta>,
     /// [`LogFields`] as JSON; empty when there are none.
     pub log: Vec<u8>,
@@ -167,10 +169,17 @@ impl Entry {
         packer.text(self.account.as_str().as_bytes()).text(self.op_id.as_str().as_bytes());
         let record = self.record.as_ref().map(Record::pack).unwrap_or_default();
         packer.uint::<2>(record.len() as u64).raw(&record);
-        packer.uint::<1>(self.windows.len() as u64);
-        for window in &self.windows {
-            packer.uint::<2>(window.field.as_str().len() as u64).raw(window.field.as_str().as_bytes());
-            packer.uint::<3>(window.code.0.into()).uint::<4>(window.start_s.into()).int(window.used);
+        let groups = self.windows.chunk_by(|one, next| one.field == next.field);
+        packer.uint::<1>(groups.clone().count() as u64);
+        for group in groups {
+            let field = group[0].field.as_str().as_bytes();
+            packer.uint::<2>(field.len() as u64).raw(field).uint::<1>(group.len() as u64);
+            for window in group {
+                packer.uint::<3>(window.code.0.into()).uint::<4>(window.start_s.into());
+            }
+            for window in group {
+                packer.int(window.used);
+            }
         }
         packer.raw(&self.log);
         packer.finish()
@@ -201,12 +210,13 @@ impl Entry {
         for _ in 0..unpacker.uint::<1>()? {
             let length = unpacker.uint::<2>()? as usize;
             let (field, _) = GroupField::parse(&text(unpacker.raw(length)?)?).ok_or(Corrupt)?;
-            entry.windows.push(WindowDelta {
-                field,
-                code: CounterCode(unpacker.uint::<3>()? as u32),
-                start_s: unpacker.uint::<4>()? as u32,
-                used: unpacker.int()?,
-            });
+            let count = unpacker.uint::<1>()? as usize;
+            let (mut starts, mut changes) =
+                (Unpacker::new(unpacker.raw(7 * count)?), Unpacker::new(unpacker.raw(7 * count)?));
+            for _ in 0..count {
+                let (code, start_s) = (CounterCode(starts.uint::<3>()? as u32), starts.uint::<4>()? as u32);
+                entry.windows.push(WindowDelta { field: field.clone(), code, start_s, used: changes.int()? });
+            }
         }
         entry.log = unpacker.rest().to_vec();
         Ok(entry)

@@ -21,7 +21,7 @@ pub enum State {
     Expired = b'E',
 }
 
-/// Facts about a reservation, one bit each (second byte of the record).
+/// Facts about a reservation, one bit each (byte 21 of the record).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub u8);
 
@@ -51,7 +51,7 @@ pub struct WindowRefs {
     pub counters: SmallVec<[(CounterCode, u32); 3]>,
 }
 
-/// `<c1 B c18 I6 I6 i7 i7 i7 i7 i7 i7 I2 Bc0 Bc0` and the window references (`I2c0 B` then
+/// `<c1 I6 I6 i7 B c18 i7 i7 i7 i7 i7 I2 Bc0 Bc0` and the window references (`I2c0 B` then
 /// `I3 I4` for each counter, repeated to the end).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -111,9 +111,10 @@ impl Record {
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
         let mut packer = Packer::with_capacity(128);
-        packer.uint::<1>(self.state as u64).uint::<1>(self.flags.0.into()).raw(&self.fingerprint.0);
-        packer.uint::<6>(self.created.0.unsigned_abs()).uint::<6>(self.expires.0.unsigned_abs());
-        packer.int(self.held).int(self.tokens).int(self.prompt_cost);
+        packer.uint::<1>(self.state as u64);
+        packer.uint::<6>(self.created.0.unsigned_abs()).uint::<6>(self.expires.0.unsigned_abs()).int(self.held);
+        packer.uint::<1>(self.flags.0.into()).raw(&self.fingerprint.0);
+        packer.int(self.tokens).int(self.prompt_cost);
         packer.int(self.charged).int(self.refunded).int(self.overdraft);
         packer.uint::<2>(self.parts.into());
         packer.text(self.key.as_ref().map_or("", KeyId::as_str).as_bytes()).text(&self.price_tag);
@@ -132,16 +133,14 @@ impl Record {
     /// [`Corrupt`] when the bytes do not follow the layout.
     pub fn unpack(bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut unpacker = Unpacker::new(bytes);
-        let state = State::from_byte(unpacker.uint::<1>()? as u8)?;
-        let flags = Flags(unpacker.uint::<1>()? as u8);
-        let fingerprint = Fingerprint(unpacker.raw(FINGERPRINT_BYTES)?.try_into().map_err(|_| Corrupt)?);
+        // In the order of the layout: fields are evaluated as they are written.
         let mut record = Self {
-            state,
-            flags,
-            fingerprint,
+            state: State::from_byte(unpacker.uint::<1>()? as u8)?,
             created: Millis(unpacker.uint::<6>()? as i64),
             expires: Millis(unpacker.uint::<6>()? as i64),
             held: unpacker.int()?,
+            flags: Flags(unpacker.uint::<1>()? as u8),
+            fingerprint: Fingerprint(unpacker.raw(FINGERPRINT_BYTES)?.try_into().map_err(|_| Corrupt)?),
             tokens: unpacker.int()?,
             prompt_cost: unpacker.int()?,
             charged: unpacker.int()?,

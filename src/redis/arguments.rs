@@ -1,14 +1,17 @@
 //! Packs calls into the arguments of their scripts: one header of all numbers, then raw strings,
 //! then (group field, packed gauges) pairs. Layouts are those of each script's header comment.
 
+use super::keys;
 use crate::{
     engine::ports::{ChargeCall, Cost, ExtendCall, RefundCall, ReserveCall, SettleCall, Unavailable},
     quota::{
         amount::COUNTER_MAX,
         clock::Millis,
+        id::{AccountId, KeyId, ReservationId},
         limit::Metric,
         packed::Packer,
         policy::{Admission, Gauge, Group},
+        reservation::Flags,
     },
 };
 
@@ -27,12 +30,17 @@ fn bound(packer: &mut Packer, bound: Option<i64>) {
     packer.int(bound.map_or(-1, |most| most.clamp(0, 2 * COUNTER_MAX)));
 }
 
-fn gauges<'a>(gauges: impl Iterator<Item = &'a Gauge>) -> Vec<u8> {
+/// Codes and starts, then caps, then periods: the order in which a script needs them.
+fn gauges<'a>(gauges: impl Iterator<Item = &'a Gauge> + Clone) -> Vec<u8> {
     let mut packer = Packer::with_capacity(18 * 3);
-    for gauge in gauges {
-        packer.uint::<3>(gauge.limit.code().0.into());
-        packer.uint::<4>(gauge.start_s.into()).uint::<4>(gauge.period_s.into());
+    for gauge in gauges.clone() {
+        packer.uint::<3>(gauge.limit.code().0.into()).uint::<4>(gauge.start_s.into());
+    }
+    for gauge in gauges.clone() {
         bound(&mut packer, gauge.limit.cap);
+    }
+    for gauge in gauges {
+        packer.uint::<4>(gauge.period_s.into());
     }
     packer.finish()
 }
@@ -63,20 +71,46 @@ pub(crate) fn generation(generation: u32) -> Vec<u8> {
     generation.to_le_bytes().to_vec()
 }
 
-pub(crate) fn reserve(generation: u32, call: &ReserveCall<'_>) -> Vec<u8> {
-    let flags = u64::from(call.check_only)
-        | u64::from(call.admission.refusal.is_some()) << 1
-        | u64::from(call.charge_on_expiry) << 2;
-    let mut packer = Packer::with_capacity(96);
+/// Header, and what the record says beside times and amount. The references are those of the call's own windows.
+pub(crate) fn reserve(generation: u32, call: &ReserveCall<'_>) -> Result<(Vec<u8>, Vec<u8>), Unavailable> {
+    let mut record = Packer::with_capacity(192);
+    record.uint::<1>(if call.charge_on_expiry { Flags::CHARGE_ON_EXPIRY.into() } else { 0 });
+    record.raw(&call.fingerprint.0).int(call.tokens).int(call.prompt_cost);
+    // Charged, refunded, overdraft, parts.
+    record.raw(&[0; 3 * 7 + 2]);
+    record.text(call.key.map_or("", KeyId::as_str).as_bytes()).text(short_tag(call.price_tag)?);
+    let refs_at = record.as_slice().len() as u64;
+    for group in &call.admission.groups {
+        let field = group.field.as_str().as_bytes();
+        record.uint::<2>(field.len() as u64).raw(field).uint::<1>(group.gauges.len() as u64);
+        for gauge in &group.gauges {
+            record.uint::<3>(gauge.limit.code().0.into()).uint::<4>(gauge.start_s.into());
+        }
+    }
+    let flags = u64::from(call.check_only) | u64::from(call.admission.refusal.is_some()) << 1;
+    let mut packer = Packer::with_capacity(128);
     packer.uint::<4>(generation.into()).uint::<4>(call.version.into()).uint::<1>(flags);
-    packer.int(call.amount).int(call.min_amount).int(call.tokens).int(call.prompt_cost);
+    packer.int(call.amount).int(call.min_amount).int(call.tokens);
     packer.uint::<4>(call.ttl_ms.into());
     admission(&mut packer, call.admission);
-    packer.raw(&call.fingerprint.0);
+    packer.uint::<2>(refs_at);
+    packer.text(keys::key_field(call.key).as_bytes());
+    Ok((packer.finish(), record.finish()))
+}
+
+/// The price tag, which has its length in one byte.
+fn short_tag(tag: &[u8]) -> Result<&[u8], Unavailable> {
+    if tag.len() < 256 { Ok(tag) } else { Err(Unavailable::Corrupt("a price tag of more than 255 bytes".to_owned())) }
+}
+
+/// Account and id as they lead an entry.
+pub(crate) fn names(account: &AccountId, id: &ReservationId) -> Vec<u8> {
+    let mut packer = Packer::with_capacity(64);
+    packer.text(account.as_str().as_bytes()).text(id.as_str().as_bytes());
     packer.finish()
 }
 
-pub(crate) fn settle(generation: u32, call: &SettleCall<'_>) -> Vec<u8> {
+pub(crate) fn settle(generation: u32, call: &SettleCall<'_>) -> Result<Vec<u8>, Unavailable> {
     let (kind, cost) = match call.cost {
         Cost::Units(units) => (0, units),
         Cost::Prompt => (1, 0),
@@ -87,10 +121,11 @@ pub(crate) fn settle(generation: u32, call: &SettleCall<'_>) -> Vec<u8> {
     let mut packer = Packer::with_capacity(48);
     packer.uint::<4>(generation.into()).uint::<1>(kind).uint::<1>(flags);
     packer.int(cost).int(call.tokens.unwrap_or(-1)).raw(&call.fingerprint.0);
-    packer.finish()
+    packer.text(short_tag(call.price_tag.unwrap_or_default())?);
+    Ok(packer.finish())
 }
 
-pub(crate) fn charge(generation: u32, call: &ChargeCall<'_>) -> Vec<u8> {
+pub(crate) fn charge(generation: u32, call: &ChargeCall<'_>) -> Result<Vec<u8>, Unavailable> {
     let flags = u64::from(call.force)
         | u64::from(call.admission.refusal.is_some()) << 1
         | u64::from(call.unreserved) << 2
@@ -99,8 +134,8 @@ pub(crate) fn charge(generation: u32, call: &ChargeCall<'_>) -> Vec<u8> {
     packer.uint::<4>(generation.into()).uint::<4>(call.version.into()).uint::<1>(flags);
     packer.int(call.amount).int(call.tokens);
     admission(&mut packer, call.admission);
-    packer.raw(&call.fingerprint.0);
-    packer.finish()
+    packer.raw(&call.fingerprint.0).text(keys::key_field(call.key).as_bytes()).text(short_tag(call.price_tag)?);
+    Ok(packer.finish())
 }
 
 pub(crate) fn extend(generation: u32, call: &ExtendCall<'_>) -> Vec<u8> {

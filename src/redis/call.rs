@@ -6,12 +6,14 @@ use std::{
 };
 
 use ::redis::{Cmd, FromRedisValue, Value};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 
 use super::{
+    control::Control,
     fault::Fault,
-    pool::{Borrowed, Lanes, run_id},
+    pool::{Lane, Lanes},
     reply::RawReply,
+    resp,
     script::Script,
     serving::Serving,
 };
@@ -23,6 +25,7 @@ use crate::{
 /// Sends commands. One per process, shared.
 pub(crate) struct Caller {
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) control: Control,
     pub(crate) serving: Arc<Serving>,
     pub(crate) in_flight: Semaphore,
     pub(crate) call_timeout: Duration,
@@ -40,8 +43,8 @@ impl Caller {
     ) -> Result<RawReply, Unavailable> {
         let answered = async {
             let _permit = self.in_flight.try_acquire().map_err(|_| Unavailable::Overloaded)?;
-            let call = self.evalsha(self.lanes.of(shard)?, script, keys, args);
-            RawReply::of(within(self.call_timeout, script.name, call).await?)
+            let lane = self.lanes.of(shard)?;
+            RawReply::of(self.evalsha(&lane, script, keys, args).await?)
         };
         let reply = answered.await.inspect_err(failure)?;
         if reply.status == Status::Generation {
@@ -59,66 +62,76 @@ impl Caller {
         keys: &[String],
         args: &[&[u8]],
     ) -> Result<Value, Unavailable> {
-        let borrowed = self.lanes.control().inspect_err(failure)?;
-        within(budget, script.name, self.evalsha(borrowed, script, keys, args)).await.inspect_err(failure)
+        let since = Instant::now();
+        let answer = self.control.run(budget, script, keys, args).await;
+        metrics::redis_called(script.name, since);
+        answer.map_err(|fault| self.failed(None, fault, script.name)).inspect_err(failure)
     }
 
     async fn evalsha(
         &self,
-        mut borrowed: Borrowed,
+        lane: &Lane,
         script: &Script,
         keys: &[String],
         args: &[&[u8]],
     ) -> Result<Value, Unavailable> {
-        let command = eval("EVALSHA", &script.sha, keys, args);
-        let fault = match command.query_async(&mut borrowed.connection).await {
-            Ok(value) => return Ok(value),
-            Err(error) => Fault::of(&error),
-        };
-        if fault != Fault::NoScript {
-            return Err(self.failed(&borrowed, fault, script.name));
+        let since = Instant::now();
+        let until = since + self.call_timeout;
+        let mut answer = lane.call(until, |out| resp::eval(out, "EVALSHA", &script.sha, keys, args)).await;
+        if let Err(Fault::NoScript) = answer {
+            answer = self.eval(lane, until, script, keys, args).await?;
         }
-        // Scripts get lost when someone flushes them, or when this is another server behind the same
-        // address. Only the first may be answered by loading the script again.
-        match run_id(&mut borrowed.connection).await {
+        metrics::redis_called(script.name, since);
+        answer.map_err(|fault| self.failed(Some(lane), fault, script.name))
+    }
+
+    /// Scripts get lost when someone flushes them, or when this is another server behind the same
+    /// address. Only the first may be answered by loading the script again.
+    async fn eval(
+        &self,
+        lane: &Lane,
+        until: Instant,
+        script: &Script,
+        keys: &[String],
+        args: &[&[u8]],
+    ) -> Result<Result<Value, Fault>, Unavailable> {
+        match lane.run_id(until).await {
             Ok(server) if self.serving.is_connected_to(&server) => self.serving.ask_for_attach(),
             Ok(server) => {
                 self.serving.server_seen(&server);
                 return Err(Unavailable::Recovering);
             }
-            Err(text) => return Err(self.failed(&borrowed, Fault::Lost(text), script.name)),
+            Err(fault) => return Err(self.failed(Some(lane), Fault::Lost(fault.to_string()), script.name)),
         }
-        let command = eval("EVAL", &script.text, keys, args);
-        match command.query_async(&mut borrowed.connection).await {
-            Ok(value) => Ok(value),
-            Err(error) => Err(self.failed(&borrowed, Fault::of(&error), script.name)),
-        }
+        Ok(lane.call(until, |out| resp::eval(out, "EVAL", &script.text, keys, args)).await)
     }
 
     /// A plain command on a shard's lane.
     pub(crate) async fn plain<T: FromRedisValue>(&self, shard: u16, command: &Cmd) -> Result<T, Unavailable> {
         let answered = async {
             let _permit = self.in_flight.try_acquire().map_err(|_| Unavailable::Overloaded)?;
-            within(self.call_timeout, "command", self.send(self.lanes.of(shard)?, command)).await
+            let lane = self.lanes.of(shard)?;
+            let since = Instant::now();
+            let answer = lane.send(since + self.call_timeout, command).await;
+            metrics::redis_called("command", since);
+            answer.map_err(|fault| self.failed(Some(&lane), fault, "command"))
         };
         answered.await.inspect_err(failure)
     }
 
     /// A plain command of the stream side.
     pub(crate) async fn control<T: FromRedisValue>(&self, budget: Duration, command: &Cmd) -> Result<T, Unavailable> {
-        let borrowed = self.lanes.control().inspect_err(failure)?;
-        within(budget, "stream", self.send(borrowed, command)).await.inspect_err(failure)
+        let since = Instant::now();
+        let answer = self.control.send(budget, command).await;
+        metrics::redis_called("stream", since);
+        answer.map_err(|fault| self.failed(None, fault, "command")).inspect_err(failure)
     }
 
-    async fn send<T: FromRedisValue>(&self, mut borrowed: Borrowed, command: &Cmd) -> Result<T, Unavailable> {
-        let answered = command.query_async(&mut borrowed.connection).await;
-        answered.map_err(|error| self.failed(&borrowed, Fault::of(&error), "command"))
-    }
-
-    fn failed(&self, borrowed: &Borrowed, fault: Fault, what: &str) -> Unavailable {
+    /// What a fault sets off. `lane`: where it was seen, if not on the stream side.
+    fn failed(&self, lane: Option<&Lane>, fault: Fault, what: &str) -> Unavailable {
         match &fault {
             Fault::Lost(_) => {
-                self.lanes.report(borrowed);
+                self.lanes.report(lane);
                 self.serving.ask_for_attach();
             }
             Fault::NotServing(text) => {
@@ -126,22 +139,10 @@ impl Caller {
                 self.serving.stop();
             }
             Fault::Corrupt(text) => tracing::error!(what, text, "a script failed"),
-            Fault::NoScript | Fault::Refused(_) | Fault::Timeout => {}
+            Fault::NoScript | Fault::Refused(_) | Fault::Timeout | Fault::Overloaded => {}
         }
         fault.into_unavailable()
     }
-}
-
-/// Waits no longer than `budget` for a call, and notes how long it took.
-async fn within<T>(
-    budget: Duration,
-    what: &'static str,
-    call: impl Future<Output = Result<T, Unavailable>>,
-) -> Result<T, Unavailable> {
-    let since = Instant::now();
-    let answered = timeout(budget, call).await;
-    metrics::redis_called(what, since);
-    answered.map_err(|_| Unavailable::Timeout)?
 }
 
 /// Notes a call that Redis did not decide.
@@ -154,16 +155,4 @@ pub(super) fn failure(unavailable: &Unavailable) {
         // No call to Redis fails for the store's sake; if it does, something is wrong.
         Unavailable::Store(_) | Unavailable::Behind | Unavailable::Corrupt(_) => "corrupt",
     });
-}
-
-fn eval(verb: &str, script: &str, keys: &[String], args: &[&[u8]]) -> Cmd {
-    let mut command = ::redis::cmd(verb);
-    command.arg(script).arg(keys.len());
-    for key in keys {
-        command.arg(key.as_str());
-    }
-    for arg in args {
-        command.arg(*arg);
-    }
-    command
 }

@@ -84,10 +84,6 @@ impl Place {
     }
 }
 
-fn short_tag(tag: &[u8]) -> Result<&[u8], Unavailable> {
-    if tag.len() < 256 { Ok(tag) } else { Err(Unavailable::Corrupt("a price tag of more than 255 bytes".to_owned())) }
-}
-
 fn push_groups<'a>(args: &mut Vec<&'a [u8]>, groups: &'a [(&str, Vec<u8>)]) {
     for (field, gauges) in groups {
         args.push(field.as_bytes());
@@ -99,10 +95,9 @@ fn push_groups<'a>(args: &mut Vec<&'a [u8]>, groups: &'a [(&str, Vec<u8>)]) {
 impl Counters for Redis {
     async fn reserve(&self, call: &ReserveCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let header = arguments::reserve(place.generation, call);
-        let key_field = keys::key_field(call.key);
         let groups = arguments::groups(&call.admission.groups)?;
-        let mut args = vec![&header[..], key_field.as_bytes(), short_tag(call.price_tag)?];
+        let (header, record) = arguments::reserve(place.generation, call)?;
+        let mut args = vec![&header[..], &record];
         push_groups(&mut args, &groups);
         let keys = [place.meta(), place.account(call.account), place.record(call.account, call.id), place.deadlines()];
         self.ask(&place, &self.scripts.reserve, &keys, &args).await
@@ -110,15 +105,8 @@ impl Counters for Redis {
 
     async fn settle(&self, call: &SettleCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let header = arguments::settle(place.generation, call);
-        let args: [&[u8]; 6] = [
-            &header,
-            call.account.as_str().as_bytes(),
-            call.id.as_str().as_bytes(),
-            call.price_tag.unwrap_or_default(),
-            call.log,
-            self.tombstone_ms.as_bytes(),
-        ];
+        let (header, names) = (arguments::settle(place.generation, call)?, arguments::names(call.account, call.id));
+        let args: [&[u8]; 4] = [&header, &names, call.log, self.tombstone_ms.as_bytes()];
         let keys = [
             place.meta(),
             place.account(call.account),
@@ -148,18 +136,9 @@ impl Counters for Redis {
 
     async fn charge(&self, call: &ChargeCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let header = arguments::charge(place.generation, call);
-        let key_field = keys::key_field(call.key);
+        let (header, names) = (arguments::charge(place.generation, call)?, arguments::names(call.account, call.id));
         let groups = arguments::groups(&call.admission.groups)?;
-        let mut args = vec![
-            &header[..],
-            key_field.as_bytes(),
-            short_tag(call.price_tag)?,
-            call.account.as_str().as_bytes(),
-            call.id.as_str().as_bytes(),
-            call.log,
-            self.tombstone_ms.as_bytes(),
-        ];
+        let mut args = vec![&header[..], &names, call.log, self.tombstone_ms.as_bytes()];
         push_groups(&mut args, &groups);
         let keys = [place.meta(), place.account(call.account), place.record(call.account, call.id), place.stream()];
         self.ask(&place, &self.scripts.charge, &keys, &args).await
@@ -301,7 +280,7 @@ impl Counters for Redis {
         let reply = self.raw(&place, &self.scripts.read_account, &keys, &[&header]).await?;
         match reply.status {
             Status::Absent => Ok(None),
-            Status::Done => Ok(Some((reply.now, account_counters(reply.rest.get(4..).unwrap_or_default())?))),
+            Status::Done => Ok(Some((reply.now, account_counters(&reply.items)?))),
             _ => Err(Unavailable::Recovering),
         }
     }
@@ -324,7 +303,7 @@ impl Counters for Redis {
         }
         let split =
             |member| keys::split_record(shard, bytes(member)?).ok_or_else(|| corrupt("a deadline of no record"));
-        reply.rest.iter().skip(4).map(split).collect()
+        reply.items.iter().map(split).collect()
     }
 
     fn shards(&self) -> u16 {

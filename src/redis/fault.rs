@@ -5,20 +5,29 @@ use ::redis::{ErrorKind, RedisError, ServerErrorKind};
 use crate::engine::ports::Unavailable;
 
 /// A failed command, sorted by what has to happen next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     /// The script is not there: the server may be new.
+    #[error("the script is not there")]
     NoScript,
     /// The connection is gone.
+    #[error("{0}")]
     Lost(String),
     /// The server cannot serve (loading, a replica, its master is down): attach again.
+    #[error("{0}")]
     NotServing(String),
     /// The server refuses just now (out of memory, cannot persist, busy script).
+    #[error("{0}")]
     Refused(String),
     /// A bug of ours or state that breaks an invariant.
+    #[error("{0}")]
     Corrupt(String),
     /// The client gave up waiting.
+    #[error("not answered in time")]
     Timeout,
+    /// More waits on the connection than may.
+    #[error("too much waits on the connection")]
+    Overloaded,
 }
 
 impl Fault {
@@ -53,6 +62,7 @@ impl Fault {
             Self::Lost(text) | Self::NotServing(text) | Self::Refused(text) => Unavailable::Connection(text),
             Self::Corrupt(text) => Unavailable::Corrupt(text),
             Self::Timeout => Unavailable::Timeout,
+            Self::Overloaded => Unavailable::Overloaded,
         }
     }
 }

@@ -13,29 +13,44 @@ pub(crate) fn shard_of(account: &AccountId, shards: u16) -> u16 {
     (xxh3_64(account.as_str().as_bytes()) % u64::from(shards)) as u16
 }
 
+/// `q{shard}` and what follows it. Four of these are part of every call, so no formatting machinery.
+fn name(shard: u16, kind: char, parts: [&str; 2]) -> String {
+    let mut digits = itoa::Buffer::new();
+    let mut name = String::with_capacity(11 + parts[0].len() + parts[1].len());
+    name.push_str("q{");
+    name.push_str(digits.format(shard));
+    name.push('}');
+    name.push(kind);
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+        name.push('/');
+        name.push_str(part);
+    }
+    name
+}
+
 /// Shard meta.
 pub(crate) fn meta(shard: u16) -> String {
-    format!("q{{{shard}}}m")
+    name(shard, 'm', [""; 2])
 }
 
 /// Deadlines of live holds.
 pub(crate) fn deadlines(shard: u16) -> String {
-    format!("q{{{shard}}}x")
+    name(shard, 'x', [""; 2])
 }
 
 /// The ledger stream.
 pub(crate) fn stream(shard: u16) -> String {
-    format!("q{{{shard}}}l")
+    name(shard, 'l', [""; 2])
 }
 
 /// Counters of an account.
 pub(crate) fn account(shard: u16, account: &AccountId) -> String {
-    format!("q{{{shard}}}a/{account}")
+    name(shard, 'a', [account.as_str(), ""])
 }
 
 /// A reservation, live or settled.
 pub(crate) fn record(shard: u16, account: &AccountId, id: &ReservationId) -> String {
-    format!("q{{{shard}}}r/{account}/{id}")
+    name(shard, 'r', [account.as_str(), id.as_str()])
 }
 
 /// Account and reservation of a record's key; `None` when it is none of this shard.
@@ -83,7 +98,7 @@ pub(crate) fn all(shard: u16) -> String {
 
 /// Hash field of a key's counters, empty without a key.
 pub(crate) fn key_field(key: Option<&KeyId>) -> String {
-    key.map_or_else(String::new, |key| format!("k\u{1f}{key}"))
+    key.map_or_else(String::new, |key| ["k\u{1f}", key.as_str()].concat())
 }
 
 #[cfg(test)]
@@ -96,6 +111,14 @@ mod tests {
         let names = ["acc", "a", "user:42"].map(|name| shard_of(&AccountId::new(name).unwrap(), 64));
         assert_eq!(names, [5, 31, 42]);
         assert_eq!(xxh3_64(b""), 0x2d06_8005_38d3_94c2, "the value in the specification of XXH3");
+    }
+
+    #[test]
+    fn names_are_those_of_the_schema() {
+        let (account, id) = (AccountId::new("a:1").unwrap(), ReservationId::new("r@1").unwrap());
+        let names = [meta(7), deadlines(60), stream(4095), super::account(7, &account), record(7, &account, &id)];
+        assert_eq!(names, ["q{7}m", "q{60}x", "q{4095}l", "q{7}a/a:1", "q{7}r/a:1/r@1"]);
+        assert_eq!(key_field(KeyId::new("k").ok().as_ref()), "k\u{1f}k");
     }
 
     #[test]

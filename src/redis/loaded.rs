@@ -66,7 +66,7 @@ impl Redis {
             return Err(Unavailable::Recovering);
         }
         let mut page = Vec::with_capacity(accounts.len());
-        for (account, head) in accounts.into_iter().zip(reply.rest.iter().skip(4)) {
+        for (account, head) in accounts.into_iter().zip(&reply.items) {
             // Empty: unloaded since the scan.
             if let head @ [_, ..] = bytes(head)? {
                 page.push((account, Head::unpack(head).map_err(|_| corrupt("a head"))?.now));

@@ -2,20 +2,26 @@
 //! connections, what answers and errors mean. It implements the ports `Counters` (the hot path) and
 //! `Stream` (write-back and attach) and knows no SQL, no HTTP and no policy.
 //!
-//! A call takes a permit (bounded in flight), clones the connection of its shard's lane, runs one
-//! script and decodes the answer, all within one time budget. Connections, their repair and the
-//! question which server they lead to are [`pool`]'s; which shards are served is [`serving`]'s.
+//! A call takes a permit (bounded in flight) and a lane, runs one script and decodes the answer, all
+//! within one time budget. [`pipe`] is a connection that calls share, [`pool`] keeps those there and asks which
+//! server they lead to, [`control`] has the connections of write-back and attach; which shards are served is [`serving`]'s.
 
 mod arguments;
+#[doc(hidden)]
+pub mod bench;
 mod call;
+mod connect;
+mod control;
 mod counters;
 mod deadlines;
 mod fault;
 mod keys;
 mod loaded;
+mod pipe;
 mod pool;
 mod recover;
 mod reply;
+mod resp;
 mod script;
 mod server;
 mod serving;
@@ -23,9 +29,10 @@ mod stream;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
 
 use call::Caller;
+use control::Control;
 use pool::Lanes;
 pub use script::ComposeError;
 use script::Scripts;
@@ -38,9 +45,6 @@ pub struct Config {
     pub url: String,
     /// Number of shards, fixed at the first initialisation of a deployment.
     pub shards: u16,
-    /// Connections that calls share, one more for write-back. One is enough for most: Redis is
-    /// single-threaded, more lanes only help the sidecar's own encoding and system calls.
-    pub lanes: u16,
     /// Calls in flight at most; more are answered `Overloaded` at once instead of queueing.
     pub in_flight_max: usize,
     /// A call that takes longer is given up on (it may still happen; repeating it is safe).
@@ -54,7 +58,6 @@ impl Default for Config {
         Self {
             url: "redis://127.0.0.1:6379".to_owned(),
             shards: 64,
-            lanes: 2,
             in_flight_max: 4_096,
             call_timeout: Duration::from_millis(250),
             tombstone_ttl: Duration::from_secs(15 * 60),
@@ -71,7 +74,6 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("url", &url)
             .field("shards", &self.shards)
-            .field("lanes", &self.lanes)
             .field("in_flight_max", &self.in_flight_max)
             .field("call_timeout", &self.call_timeout)
             .field("tombstone_ttl", &self.tombstone_ttl)
@@ -100,13 +102,23 @@ pub struct Redis {
 }
 
 /// Builds the room and connects if the server is there. No shard is served before it is attached.
+/// Calls share one connection; write-back and attach have their own.
 ///
 /// # Errors
 /// [`BuildError`]; never because the server does not answer.
 pub async fn build(config: &Config) -> Result<Arc<Redis>, BuildError> {
+    build_on(config, &[Handle::current()]).await
+}
+
+/// The same with a connection for each of `runtimes`, driven there: calls from a runtime's thread
+/// go by its own connection. They must outlive the room.
+///
+/// # Errors
+/// [`BuildError`]; never because the server does not answer.
+pub async fn build_on(config: &Config, runtimes: &[Handle]) -> Result<Arc<Redis>, BuildError> {
     let whole = [
         ("shards", config.shards == 0),
-        ("lanes", config.lanes == 0),
+        ("runtimes", runtimes.is_empty()),
         ("in_flight_max", config.in_flight_max == 0),
         ("tombstone_ttl", config.tombstone_ttl.as_millis() == 0),
     ];
@@ -115,14 +127,15 @@ pub async fn build(config: &Config) -> Result<Arc<Redis>, BuildError> {
     }
     let scripts = Scripts::compose()?;
     let serving = Arc::new(Serving::new(config.shards));
-    let lanes = Lanes::new(&config.url, config.lanes, Arc::clone(&serving)).map_err(BuildError::Url)?;
+    let lanes = Lanes::new(config.url.as_str(), runtimes, Arc::clone(&serving)).map_err(BuildError::Url)?;
     let lanes = Arc::new(lanes);
+    let control = Control::new(config.url.as_str(), Arc::clone(&serving)).map_err(BuildError::Url)?;
     if let Err(error) = lanes.look().await {
         tracing::warn!(error, "Redis is not there yet");
     }
     let in_flight = Semaphore::new(config.in_flight_max.min(Semaphore::MAX_PERMITS));
     Ok(Arc::new(Redis {
-        caller: Caller { lanes: Arc::clone(&lanes), serving, in_flight, call_timeout: config.call_timeout },
+        caller: Caller { lanes: Arc::clone(&lanes), control, serving, in_flight, call_timeout: config.call_timeout },
         scripts,
         tombstone_ms: config.tombstone_ttl.as_millis().to_string(),
         tend: tokio::spawn(lanes.tend()),

@@ -1,6 +1,6 @@
-//! Connections. A bb8 pool opens and checks them; the hot path never asks it. It clones the
-//! connection of a lane instead, one of a small fixed set of slots that a background task keeps
-//! filled. Commands of many calls share a lane's connection and are answered in order.
+//! Connections: a small fixed set of lanes that a background task keeps filled. Commands of many calls
+//! share a lane's connection and are answered in order. Each lane is driven by one runtime; a call takes
+//! the lane that is driven on its own thread, so that nobody has to be woken on another one.
 //!
 //! Every new connection tells which server it leads to (`run_id`). Another server than before means
 //! that nothing known of the shards holds any longer: all of them stop being served, before the
@@ -11,16 +11,25 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use ::redis::{RedisError, aio::MultiplexedConnection};
+use ::redis::{Client, Cmd, FromRedisValue, IntoConnectionInfo, RedisError, Value};
 use arc_swap::ArcSwapOption;
-use bb8::{PooledConnection, RunError};
-use bb8_redis::RedisConnectionManager;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
 
-use super::serving::Serving;
+use super::{
+    connect::connect,
+    fault::Fault,
+    pipe::{Driver, Pipe, driven_here},
+    resp,
+    serving::Serving,
+};
 use crate::engine::ports::Unavailable;
 
 /// How often lanes are looked at when nothing is known to be wrong.
@@ -29,79 +38,61 @@ const TEND_EVERY: Duration = Duration::from_secs(1);
 const RETRY_EVERY: Duration = Duration::from_millis(50);
 /// What a connection may take to be opened, or to answer a PING.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long one attempt waits for a place in the pool. bb8 does not say at once that a connection was
-/// refused, so this is what an attempt on a server that is away costs; a slow connection goes on being
-/// opened behind it and is found by the next attempt.
-const PLACE_MAX: Duration = Duration::from_millis(250);
 /// Unanswered PINGs in a row after which a connection is taken for dead.
 const MISSED_MAX: u32 = 3;
-/// A command's longest stay within the client; every call has its own, shorter time budget.
-const RESPONSE_MAX: Duration = Duration::from_secs(60);
 
 /// A connection in its slot.
-struct Lane {
-    connection: MultiplexedConnection,
+pub(crate) struct Lane {
+    pipe: Arc<Pipe>,
+    driver: AbortHandle,
     broken: AtomicBool,
     missed: AtomicU32,
-    /// Keeps the place in the pool: as many connections as lanes, never more.
-    _place: PooledConnection<'static, RedisConnectionManager>,
 }
 
-/// The lanes and the map from shard to lane. The last slot is for the stream side, whose long
-/// answers would hold up the calls of a shard.
+/// The lanes.
 pub(crate) struct Lanes {
-    pool: bb8::Pool<RedisConnectionManager>,
+    client: Client,
     slots: Box<[ArcSwapOption<Lane>]>,
-    /// Lane of each shard. One map, so that lanes may lead to different servers one day.
-    of_shard: Box<[u16]>,
+    /// Where each lane is driven.
+    runtimes: Box<[Handle]>,
     broken: Notify,
     serving: Arc<Serving>,
 }
 
-/// A clone of a lane's connection, for one call.
-pub(crate) struct Borrowed {
-    pub(crate) connection: MultiplexedConnection,
-    lane: Arc<Lane>,
-}
-
 impl Lanes {
-    pub(crate) fn new(url: &str, lanes: u16, serving: Arc<Serving>) -> Result<Self, RedisError> {
-        let slots = u32::from(lanes) + 1;
-        let pool = bb8::Pool::builder()
-            .max_size(slots)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .connection_timeout(PLACE_MAX)
-            .retry_connection(false)
-            .build_unchecked(RedisConnectionManager::new(url)?);
+    /// As many lanes as `runtimes`, each driven by its own.
+    pub(crate) fn new(
+        url: impl IntoConnectionInfo,
+        runtimes: &[Handle],
+        serving: Arc<Serving>,
+    ) -> Result<Self, RedisError> {
+        let runtimes: Box<[Handle]> = runtimes.into();
         Ok(Self {
-            pool,
-            slots: (0..slots).map(|_| ArcSwapOption::empty()).collect(),
-            of_shard: (0..serving.shards()).map(|shard| shard % lanes).collect(),
+            client: Client::open(url)?,
+            slots: runtimes.iter().map(|_| ArcSwapOption::empty()).collect(),
+            runtimes,
             broken: Notify::new(),
             serving,
         })
     }
 
-    /// The connection for a shard's calls.
-    pub(crate) fn of(&self, shard: u16) -> Result<Borrowed, Unavailable> {
-        self.borrow(self.of_shard.get(usize::from(shard)).copied().unwrap_or(0).into())
+    /// The connection for a shard's calls: this thread's own, if it drives one. Any will do: calls that
+    /// must follow one another wait for each other's answers.
+    pub(crate) fn of(&self, shard: u16) -> Result<Arc<Lane>, Unavailable> {
+        let lanes = self.slots.len();
+        self.take(driven_here().filter(|lane| *lane < lanes).unwrap_or(usize::from(shard) % lanes))
     }
 
-    /// The connection for the stream side.
-    pub(crate) fn control(&self) -> Result<Borrowed, Unavailable> {
-        self.borrow(self.slots.len() - 1)
-    }
-
-    fn borrow(&self, slot: usize) -> Result<Borrowed, Unavailable> {
+    fn take(&self, slot: usize) -> Result<Arc<Lane>, Unavailable> {
         let lane = self.slots[slot].load_full().filter(|lane| !lane.broken.load(Ordering::Relaxed));
-        let lane = lane.ok_or_else(|| Unavailable::Connection("there is no connection just now".to_owned()))?;
-        Ok(Borrowed { connection: lane.connection.clone(), lane })
+        lane.ok_or_else(|| Unavailable::Connection("there is no connection just now".to_owned()))
     }
 
-    /// A call saw its connection die.
-    pub(crate) fn report(&self, borrowed: &Borrowed) {
-        borrowed.lane.broken.store(true, Ordering::Relaxed);
+    /// A call saw its connection die; or the stream side saw one of its own die, so the lanes are looked at.
+    pub(crate) fn report(&self, lane: Option<&Lane>) {
+        if let Some(lane) = lane {
+            lane.broken.store(true, Ordering::Relaxed);
+        }
         self.broken.notify_one();
     }
 
@@ -109,12 +100,11 @@ impl Lanes {
     pub(crate) async fn tend(self: Arc<Self>) {
         let mut down = false;
         loop {
-            let wait = if down { RETRY_EVERY } else { TEND_EVERY };
             // A permit left by `report` ends the wait at once, except while the server is away.
             if down {
-                tokio::time::sleep(wait).await;
+                sleep(RETRY_EVERY).await;
             } else {
-                let _ = timeout(wait, self.broken.notified()).await;
+                let _ = timeout(TEND_EVERY, self.broken.notified()).await;
             }
             let result = self.look().await;
             match (&result, down) {
@@ -128,60 +118,102 @@ impl Lanes {
 
     /// One look at every slot; stops at the first that cannot be filled.
     pub(crate) async fn look(&self) -> Result<(), String> {
-        for slot in &self.slots {
+        for number in 0..self.slots.len() {
+            let slot = &self.slots[number];
             let fine = match slot.load_full() {
                 Some(lane) => lane.answers().await,
                 None => false,
             };
             if !fine {
-                // The broken one gives its place in the pool back first.
                 slot.store(None);
-                slot.store(Some(Arc::new(self.open().await?)));
+                slot.store(Some(Arc::new(self.open(number).await?)));
             }
         }
         Ok(())
     }
 
-    async fn open(&self) -> Result<Lane, String> {
-        let place = self.pool.get_owned().await.map_err(|error| match error {
-            RunError::User(error) => error.to_string(),
-            RunError::TimedOut => "the server cannot be reached".to_owned(),
-        })?;
-        let mut connection = place.clone();
-        connection.set_response_timeout(RESPONSE_MAX);
-        let run_id = run_id(&mut connection).await?;
+    async fn open(&self, number: usize) -> Result<Lane, String> {
+        let pipe = Arc::new(Pipe::default());
+        let (info, driven) = (self.client.get_connection_info().clone(), pipe.clone());
+        // A socket belongs to the runtime that opens it.
+        let opening = self.runtimes[number].spawn(async move {
+            let socket = timeout(PATIENCE, connect(info.addr())).await;
+            let socket = socket.unwrap_or_else(|_| Err("the server cannot be reached".to_owned()))?;
+            let driver = Driver::new(driven, socket, number);
+            Ok::<_, String>(tokio::spawn(async move { drop(driver.await) }).abort_handle())
+        });
+        let driver = opening.await.map_err(|error| error.to_string())??;
+        let lane = Lane { pipe, driver, broken: AtomicBool::new(false), missed: AtomicU32::new(0) };
+        let until = Instant::now() + PATIENCE;
+        for command in greeting(self.client.get_connection_info().redis_settings()) {
+            lane.send::<Value>(until, &command).await.map_err(|fault| fault.to_string())?;
+        }
+        let run_id = lane.run_id(until).await.map_err(|fault| fault.to_string())?;
         self.serving.server_seen(&run_id);
-        Ok(Lane { connection, broken: AtomicBool::new(false), missed: AtomicU32::new(0), _place: place })
+        Ok(lane)
     }
 }
 
+/// What has to be said first.
+fn greeting(settings: &::redis::RedisConnectionInfo) -> Vec<Cmd> {
+    let mut commands = Vec::new();
+    if let Some(password) = settings.password() {
+        let mut auth = ::redis::cmd("AUTH");
+        auth.arg(settings.username()).arg(password);
+        commands.push(auth);
+    }
+    if settings.db() != 0 {
+        let mut select = ::redis::cmd("SELECT");
+        select.arg(settings.db());
+        commands.push(select);
+    }
+    commands
+}
+
 impl Lane {
+    /// Sends what `write` writes and takes the reply apart.
+    pub(crate) async fn call(&self, until: Instant, write: impl FnOnce(&mut Vec<u8>)) -> Result<Value, Fault> {
+        let reply = self.pipe.call(until, write)?.await?;
+        match resp::value(&reply) {
+            Ok(answer) => answer.map_err(|error| Fault::of(&error)),
+            Err(garbage) => Err(Fault::Corrupt(garbage.to_string())),
+        }
+    }
+
+    pub(crate) async fn send<T: FromRedisValue>(&self, until: Instant, command: &Cmd) -> Result<T, Fault> {
+        let value = self.call(until, |out| command.write_packed_command(out)).await?;
+        T::from_redis_value(value).map_err(|error| Fault::Corrupt(error.to_string()))
+    }
+
+    /// The server behind it.
+    pub(crate) async fn run_id(&self, until: Instant) -> Result<String, Fault> {
+        let mut info = ::redis::cmd("INFO");
+        info.arg("server");
+        let text: String = self.send(until, &info).await?;
+        let id = text.lines().find_map(|line| line.strip_prefix("run_id:"));
+        id.map(|id| id.trim().to_owned()).ok_or_else(|| Fault::Corrupt("INFO names no run_id".to_owned()))
+    }
+
     /// False when the connection is known to be gone, or silent for too long.
     async fn answers(&self) -> bool {
         if self.broken.load(Ordering::Relaxed) {
             return false;
         }
-        let mut connection = self.connection.clone();
-        match timeout(PATIENCE, ::redis::cmd("PING").exec_async(&mut connection)).await {
-            Ok(Ok(())) => {
+        match self.send::<Value>(Instant::now() + PATIENCE, &::redis::cmd("PING")).await {
+            Ok(_) => {
                 self.missed.store(0, Ordering::Relaxed);
                 true
             }
+            Err(Fault::Lost(_)) => false,
             // An error that the server answered (LOADING, BUSY) is no reason to hang up.
-            Ok(Err(error)) => error.code().is_some(),
-            Err(_) => self.missed.fetch_add(1, Ordering::Relaxed) + 1 < MISSED_MAX,
+            Err(Fault::NoScript | Fault::NotServing(_) | Fault::Refused(_) | Fault::Corrupt(_)) => true,
+            Err(Fault::Timeout | Fault::Overloaded) => self.missed.fetch_add(1, Ordering::Relaxed) + 1 < MISSED_MAX,
         }
     }
 }
 
-/// The server behind a connection.
-pub(crate) async fn run_id(connection: &mut MultiplexedConnection) -> Result<String, String> {
-    let mut info = ::redis::cmd("INFO");
-    info.arg("server");
-    let text: String = timeout(PATIENCE, info.query_async(connection))
-        .await
-        .map_err(|_| "INFO was not answered within a second".to_owned())?
-        .map_err(|error| error.to_string())?;
-    let id = text.lines().find_map(|line| line.strip_prefix("run_id:"));
-    id.map(|id| id.trim().to_owned()).ok_or_else(|| "INFO names no run_id".to_owned())
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }

@@ -1,5 +1,5 @@
-//! Decodes what scripts answer: `{status, now, head, key, record, operation, windows…}`, all packed
-//! values as they are stored, empty where there is none.
+//! Decodes what scripts answer (`lua/lib/answer.lua`): one string with status, time, and the packed values as they
+//! are stored. Scripts that list answer an array, whose first item is that string.
 
 use ::redis::Value;
 use smallvec::SmallVec;
@@ -42,9 +42,13 @@ const STATUSES: [Status; 19] = [
 pub(crate) struct RawReply {
     pub(crate) status: Status,
     pub(crate) now: Millis,
-    /// Head, key, record, operation, then what the verb adds.
-    pub(crate) rest: Vec<Value>,
+    answer: Vec<u8>,
+    /// What a script that lists adds.
+    pub(crate) items: Vec<Value>,
 }
+
+/// Bytes of an answer in front of its packed values: status and time.
+const LEAD: usize = 1 + 6;
 
 pub(crate) fn corrupt(what: &str) -> Unavailable {
     tracing::error!(what, "Redis answered what no script answers");
@@ -62,43 +66,53 @@ pub(crate) fn bytes(value: &Value) -> Result<&[u8], Unavailable> {
 
 impl RawReply {
     pub(crate) fn of(value: Value) -> Result<Self, Unavailable> {
-        let Value::Array(mut items) = value else {
-            return Err(corrupt("an answer that is no array"));
+        let (answer, items) = match value {
+            Value::BulkString(answer) => (answer, Vec::new()),
+            Value::Array(mut items) if matches!(items.first(), Some(Value::BulkString(_))) => {
+                let Value::BulkString(answer) = items.remove(0) else { unreachable!("looked at before") };
+                (answer, items)
+            }
+            _ => return Err(corrupt("an answer that is no packed string")),
         };
-        let [Value::Int(status), Value::Int(now), ..] = items[..] else {
+        let mut unpacker = Unpacker::new(&answer);
+        let (Ok(status), Ok(now)) = (unpacker.uint::<1>(), unpacker.uint::<6>()) else {
             return Err(corrupt("an answer without status and time"));
         };
-        let status = STATUSES.into_iter().find(|known| *known as i64 == status);
+        let status = STATUSES.into_iter().find(|known| *known as u64 == status);
         let status = status.ok_or_else(|| corrupt("an answer with an unknown status"))?;
-        items.drain(..2);
-        Ok(Self { status, now: Millis(now), rest: items })
+        Ok(Self { status, now: Millis(now as i64), answer, items })
     }
 
     pub(crate) fn decode(&self) -> Result<Reply, Unavailable> {
-        let [head, key, record, op, windows @ ..] = &self.rest[..] else {
-            return Err(corrupt("an answer that is cut short"));
-        };
+        self.unpack().map_err(|Corrupt| corrupt("packed bytes that do not follow their layout"))
+    }
+
+    fn unpack(&self) -> Result<Reply, Corrupt> {
+        let mut unpacker = Unpacker::new(&self.answer[LEAD..]);
         let mut reply = Reply {
             status: self.status,
             now: self.now,
-            head: packed(head, Head::unpack)?,
-            key: packed(key, KeyCounter::unpack)?,
-            record: packed(record, Record::unpack)?,
-            op: packed(op, unpack_op)?,
+            head: some(unpacker.text()?, Head::unpack)?,
+            key: some(unpacker.text()?, KeyCounter::unpack)?,
+            record: some(long(&mut unpacker)?, Record::unpack)?,
+            op: some(unpacker.text()?, unpack_op)?,
             windows: SmallVec::new(),
         };
-        for window in windows {
-            reply.windows.push(WindowCounter::unpack_all(bytes(window)?).map_err(|_| corrupt("window counters"))?);
+        while !unpacker.is_empty() {
+            reply.windows.push(WindowCounter::unpack_all(long(&mut unpacker)?)?);
         }
         Ok(reply)
     }
 }
 
-fn packed<T>(value: &Value, unpack: impl FnOnce(&[u8]) -> Result<T, Corrupt>) -> Result<Option<T>, Unavailable> {
-    match bytes(value)? {
-        [] => Ok(None),
-        bytes => unpack(bytes).map(Some).map_err(|_| corrupt("packed bytes that do not follow their layout")),
-    }
+/// Bytes led by their length in two.
+fn long<'a>(unpacker: &mut Unpacker<'a>) -> Result<&'a [u8], Corrupt> {
+    let length = unpacker.uint::<2>()? as usize;
+    unpacker.raw(length)
+}
+
+fn some<T>(bytes: &[u8], unpack: impl FnOnce(&[u8]) -> Result<T, Corrupt>) -> Result<Option<T>, Corrupt> {
+    if bytes.is_empty() { Ok(None) } else { unpack(bytes).map(Some) }
 }
 
 /// `<i7 i7 i7 I6 c18`: amount, balance after, charge left, at, fingerprint.
@@ -129,8 +143,12 @@ mod tests {
 
     #[test]
     fn strange_answers_are_corrupt() {
-        for value in [Value::Nil, Value::Array(vec![]), Value::Array(vec![Value::Int(20), Value::Int(1)])] {
+        let bulk = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
+        let short = Value::Array(vec![bulk(&[1, 0])]);
+        for value in [Value::Nil, Value::Array(vec![]), Value::Int(1), short, bulk(&[20, 0, 0, 0, 0, 0, 0])] {
             assert!(matches!(RawReply::of(value), Err(Unavailable::Corrupt(_))));
         }
+        let cut = RawReply::of(bulk(&[1, 0, 0, 0, 0, 0, 0, 38])).unwrap();
+        assert!(matches!(cut.decode(), Err(Unavailable::Corrupt(_))));
     }
 }

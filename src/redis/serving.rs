@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::engine::ports::Unavailable;
 
 /// Shared by the connections, the calls and the attacher.
+#[derive(Debug)]
 pub(crate) struct Serving {
     /// Per shard the generation plus one; 0: not served.
     generations: Box<[AtomicU64]>,
@@ -20,7 +21,7 @@ pub(crate) struct Serving {
     era: AtomicU64,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Servers {
     /// `run_id` of the server that the lanes lead to.
     connected: Option<String>,

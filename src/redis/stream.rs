@@ -25,8 +25,8 @@ const REWRITE_LOOK: Duration = Duration::from_millis(50);
 pub(super) fn pack_meta(meta: &ShardMeta) -> Vec<u8> {
     let mut packer = Packer::with_capacity(58);
     packer.raw(if meta.open { b"O" } else { b"R" });
-    packer.uint::<4>(meta.top.generation.into()).uint::<7>(meta.top.seq).raw(&meta.digest);
-    packer.uint::<6>(meta.now.0.unsigned_abs());
+    packer.uint::<4>(meta.top.generation.into()).uint::<6>(meta.now.0.unsigned_abs());
+    packer.uint::<7>(meta.top.seq).raw(&meta.digest);
     packer.finish()
 }
 
@@ -37,9 +37,9 @@ pub(super) fn unpack_meta(bytes: &[u8]) -> Result<ShardMeta, Corrupt> {
         b"R" => false,
         _ => return Err(Corrupt),
     };
-    let top = Position { generation: unpacker.uint::<4>()? as u32, seq: unpacker.uint::<7>()? };
+    let (generation, now) = (unpacker.uint::<4>()? as u32, Millis(unpacker.uint::<6>()? as i64));
+    let top = Position { generation, seq: unpacker.uint::<7>()? };
     let digest: Digest = unpacker.raw(40)?.try_into().map_err(|_| Corrupt)?;
-    let now = Millis(unpacker.uint::<6>()? as i64);
     if unpacker.is_empty() { Ok(ShardMeta { top, digest, open, now }) } else { Err(Corrupt) }
 }
 

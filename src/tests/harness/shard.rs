@@ -128,7 +128,8 @@ impl Shard {
     /// it was `before`, a copy of `original` from when its stream was shorter.
     pub fn check_redone(&self, before: &Self, original: &Self) {
         assert!(self.stream == original.stream, "the same entries");
-        assert_eq!((self.meta[0], &self.meta[1..52]), (b'R', &original.meta[1..52]), "the place, and still fenced");
+        let place = |meta: &[u8]| [&meta[1..5], &meta[11..]].concat();
+        assert_eq!((self.meta[0], place(&self.meta)), (b'R', place(&original.meta)), "the place, and still fenced");
         assert_eq!(self.accounts.keys().collect::<Vec<_>>(), original.accounts.keys().collect::<Vec<_>>());
         for (name, redone) in &self.accounts {
             check_usage(name, redone, &original.accounts[name]);

@@ -143,7 +143,12 @@ impl Bench {
         }
         let meta = self.redis.meta(self.shard).await.unwrap().unwrap();
         assert_eq!((meta.top.seq, meta.digest), (raw.len() as u64, digest));
-        raw.iter().map(|entry| Entry::unpack(&entry.payload).unwrap()).collect()
+        let unpack = |raw: &RawEntry| {
+            let entry = Entry::unpack(&raw.payload).unwrap();
+            assert_eq!(entry.pack(), raw.payload, "the ledger keeps it packed, under the digest of these bytes");
+            entry
+        };
+        raw.iter().map(unpack).collect()
     }
 
     pub async fn raw_entries(&self) -> Vec<RawEntry> {

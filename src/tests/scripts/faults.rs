@@ -96,7 +96,7 @@ async fn a_cut_connection_to_the_same_server_needs_no_attach_to_be_served() {
     let bench = Bench::new(1_000).await;
     let killed: i64 =
         redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").query(&mut bench.server.connect()).unwrap();
-    assert!(killed >= 3, "two lanes and the stream side");
+    assert!(killed >= 2, "the lane and the stream side");
     served(&bench).await;
     assert_eq!(bench.reserve(&ask("r1", 1)).await.status, Status::Done);
 }
@@ -200,6 +200,6 @@ async fn a_server_that_is_away_at_the_start_is_waited_for() {
     tokio::time::timeout(REPAIR_MAX, redis.needs_attach()).await.expect("an attach is asked for");
     let bad = Config { url: "http://nowhere".to_owned(), ..Config::default() };
     assert!(quotad::redis::build(&bad).await.is_err());
-    let zero = Config { url: server.url(), lanes: 0, ..Config::default() };
-    assert!(quotad::redis::build(&zero).await.unwrap_err().to_string().contains("lanes"));
+    let zero = Config { url: server.url(), shards: 0, ..Config::default() };
+    assert!(quotad::redis::build(&zero).await.unwrap_err().to_string().contains("shards"));
 }

@@ -1,0 +1,346 @@
+//! One connection that many calls share. A call writes its command into a buffer and waits; the
+//! connection's driver hands the buffer to the kernel and gives out the replies, which come in order.
+//!
+//! All calls that were made since the driver last ran go out in one write, and all replies that came
+//! in are taken from one read: the more calls at once, the fewer system calls for each. A command is
+//! sent once. When the connection ends, whoever still waits is told that the answer is lost.
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
+
+use super::{
+    fault::Fault,
+    resp::{self, Scan},
+};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 32 << 10;
+/// Bytes that wait to be sent; with more, the server reads nothing and new calls are refused.
+const UNSENT_BYTES_MAX: usize = 4 << 20;
+/// Replies that are waited for, also of calls that were given up on; with more, new calls are refused.
+const UNANSWERED_MAX: usize = 32 << 10;
+/// A buffer that grew larger is given back once it is empty.
+const KEPT_BYTES_MAX: usize = 256 << 10;
+
+/// Anything that carries bytes both ways.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
+
+thread_local! {
+    /// The lane whose driver ran last on this thread: a call that takes the same one wakes no other thread.
+    static DRIVEN_HERE: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// The number of the lane that is driven on this thread.
+pub(crate) fn driven_here() -> Option<usize> {
+    DRIVEN_HERE.get()
+}
+
+/// The calls' end of a connection.
+#[derive(Default)]
+pub(crate) struct Pipe(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Commands that the driver has not taken yet.
+    unsent: Vec<u8>,
+    /// Calls by their place; a free one is the head of a list of free ones.
+    calls: Vec<Call>,
+    free: Option<usize>,
+    /// Calls whose replies are to come, in order.
+    unanswered: VecDeque<Sent>,
+    /// No call need be given up before.
+    soonest: Option<Instant>,
+    driver: Option<Waker>,
+    /// Why no reply will come any more.
+    ended: Option<String>,
+}
+
+struct Sent {
+    /// `None`: it took too long, and its reply will be thrown away.
+    place: Option<usize>,
+    until: Instant,
+}
+
+enum Call {
+    Waiting(Option<Waker>),
+    Answered(Result<Bytes, Fault>),
+    /// Nobody waits; its reply is thrown away.
+    GivenUp,
+    /// The next free place.
+    Free(Option<usize>),
+}
+
+impl Pipe {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a command and waits for its reply, but not longer than `until`: one whole value, which may
+    /// be an error of the server. Given up, the command may be carried out all the same.
+    pub(crate) fn call(&self, until: Instant, write: impl FnOnce(&mut Vec<u8>)) -> Result<Reply<'_>, Fault> {
+        let mut state = self.state();
+        if let Some(why) = &state.ended {
+            return Err(Fault::Lost(why.clone()));
+        }
+        if state.unsent.len() >= UNSENT_BYTES_MAX || state.unanswered.len() >= UNANSWERED_MAX {
+            return Err(Fault::Overloaded);
+        }
+        write(&mut state.unsent);
+        let place = state.take_place();
+        state.unanswered.push_back(Sent { place: Some(place), until });
+        state.soonest = Some(state.soonest.map_or(until, |soonest| soonest.min(until)));
+        // The driver left its waker when it last found nothing to send.
+        if let Some(driver) = state.driver.take() {
+            drop(state);
+            driver.wake();
+        }
+        Ok(Reply { pipe: self, place })
+    }
+}
+
+impl State {
+    fn take_place(&mut self) -> usize {
+        match self.free {
+            Some(place) => {
+                if let Call::Free(next) = std::mem::replace(&mut self.calls[place], Call::Waiting(None)) {
+                    self.free = next;
+                }
+                place
+            }
+            None => {
+                self.calls.push(Call::Waiting(None));
+                self.calls.len() - 1
+            }
+        }
+    }
+
+    fn give_back(&mut self, place: usize) -> Call {
+        let call = std::mem::replace(&mut self.calls[place], Call::Free(self.free));
+        self.free = Some(place);
+        call
+    }
+
+    /// The reply to the call that waits longest; the waker of whoever made it.
+    fn answer(&mut self, reply: Result<Bytes, Fault>) -> Option<Waker> {
+        let place = self.unanswered.pop_front()?.place?;
+        self.answer_at(place, reply)
+    }
+
+    fn answer_at(&mut self, place: usize, reply: Result<Bytes, Fault>) -> Option<Waker> {
+        match &mut self.calls[place] {
+            Call::Waiting(waker) => {
+                let waker = waker.take();
+                self.calls[place] = Call::Answered(reply);
+                waker
+            }
+            Call::GivenUp => {
+                self.give_back(place);
+                None
+            }
+            Call::Answered(_) | Call::Free(_) => None,
+        }
+    }
+
+    /// Gives up on what has waited for too long.
+    fn give_up(&mut self, now: Instant, woken: &mut Vec<Waker>) {
+        self.soonest = None;
+        for at in 0..self.unanswered.len() {
+            let Sent { place: Some(place), until } = self.unanswered[at] else { continue };
+            if until <= now {
+                self.unanswered[at].place = None;
+                woken.extend(self.answer_at(place, Err(Fault::Timeout)));
+            } else {
+                self.soonest = Some(self.soonest.map_or(until, |soonest| soonest.min(until)));
+            }
+        }
+    }
+}
+
+/// Resolves to the reply of one call.
+pub(crate) struct Reply<'p> {
+    pipe: &'p Pipe,
+    place: usize,
+}
+
+impl Future for Reply<'_> {
+    type Output = Result<Bytes, Fault>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.pipe.state();
+        match &mut state.calls[self.place] {
+            Call::Waiting(Some(waker)) if waker.will_wake(cx.waker()) => Poll::Pending,
+            Call::Waiting(waker) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Call::Answered(reply) => Poll::Ready(std::mem::replace(reply, Err(Fault::Timeout))),
+            Call::GivenUp | Call::Free(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Reply<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pipe.state();
+        match state.calls[self.place] {
+            Call::Waiting(_) => state.calls[self.place] = Call::GivenUp,
+            Call::Answered(_) => drop(state.give_back(self.place)),
+            Call::GivenUp | Call::Free(_) => {}
+        }
+    }
+}
+
+/// The server's end: to be polled on the thread that makes most of the calls, until it resolves.
+pub(crate) struct Driver {
+    pipe: Arc<Pipe>,
+    socket: Box<dyn Socket>,
+    lane: usize,
+    /// What is being sent, and how much of it is gone.
+    sending: Vec<u8>,
+    sent: usize,
+    read: Box<[u8]>,
+    /// What came of a reply that is not there as a whole.
+    partial: BytesMut,
+    scan: Scan,
+    /// Whoever got a reply in this poll.
+    answered: Vec<Waker>,
+    /// One timer for all calls: one for each would cost as much as half of what is done here.
+    clock: Pin<Box<Sleep>>,
+    /// When the clock will ring, if it is set.
+    rings: Option<Instant>,
+}
+
+impl Driver {
+    pub(crate) fn new(pipe: Arc<Pipe>, socket: Box<dyn Socket>, lane: usize) -> Self {
+        Self {
+            pipe,
+            socket,
+            lane,
+            sending: Vec::new(),
+            sent: 0,
+            read: vec![0; READ_BYTES].into(),
+            partial: BytesMut::new(),
+            scan: Scan::default(),
+            answered: Vec::new(),
+            clock: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            rings: None,
+        }
+    }
+
+    /// Sends what there is. Pending: all is sent and a new call will wake, or the socket is full.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while self.sent < self.sending.len() {
+                match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.sending[self.sent..]))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    sent => self.sent += sent,
+                }
+            }
+            self.sent = 0;
+            self.sending.clear();
+            if self.sending.capacity() > KEPT_BYTES_MAX {
+                self.sending = Vec::new();
+            }
+            let mut state = self.pipe.state();
+            if state.unsent.is_empty() {
+                state.driver = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            std::mem::swap(&mut state.unsent, &mut self.sending);
+        }
+    }
+
+    /// Reads and gives out replies until there are no more.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut buffer = ReadBuf::new(&mut self.read);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.partial.extend_from_slice(buffer.filled());
+            self.give_out().map_err(io::Error::other)?;
+        }
+    }
+
+    /// Sets the clock to the call that must be answered soonest, and gives up on calls when it rings.
+    fn poll_clock(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let soonest = self.pipe.state().soonest;
+            if let Some(soonest) = soonest.filter(|soonest| self.rings.is_none_or(|rings| *soonest < rings)) {
+                self.clock.as_mut().reset(soonest.into());
+                self.rings = Some(soonest);
+            }
+            if self.rings.is_none() || self.clock.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.rings = None;
+            self.pipe.state().give_up(Instant::now(), &mut self.answered);
+            self.answered.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    fn give_out(&mut self) -> Result<(), resp::Garbage> {
+        let mut state = self.pipe.state();
+        while !self.partial.is_empty()
+            && let Some(length) = self.scan.end(&self.partial)?
+        {
+            let reply = self.partial.split_to(length).freeze();
+            self.answered.extend(state.answer(Ok(reply)));
+        }
+        drop(state);
+        // Not under the lock: whoever is woken may take it at once.
+        self.answered.drain(..).for_each(Waker::wake);
+        Ok(())
+    }
+}
+
+impl Future for Driver {
+    /// Why the connection ended.
+    type Output = String;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<String> {
+        DRIVEN_HERE.set(Some(self.lane));
+        let received = self.poll_receive(cx);
+        let ended = match (received, self.poll_send(cx)) {
+            (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => error.to_string(),
+            (_, _) => {
+                self.poll_clock(cx);
+                return Poll::Pending;
+            }
+        };
+        Poll::Ready(ended)
+    }
+}
+
+impl Drop for Driver {
+    /// However it ends: nobody waits for ever.
+    fn drop(&mut self) {
+        let mut state = self.pipe.state();
+        let why = "the connection ended";
+        state.ended = Some(why.to_owned());
+        while !state.unanswered.is_empty() {
+            self.answered.extend(state.answer(Err(Fault::Lost(why.to_owned()))));
+        }
+        drop(state);
+        self.answered.drain(..).for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests;
