@@ -65,8 +65,6 @@ pub enum RedisChoice {
 #[derive(Clone, Debug)]
 pub struct Redis {
     pub choice: RedisChoice,
-    /// Multiplexed connections.
-    pub lanes: usize,
     pub time_budget: Duration,
     pub in_flight_max: usize,
     pub tombstone_ttl: Duration,
@@ -104,6 +102,8 @@ pub struct Upkeep {
 
 #[derive(Clone, Debug)]
 pub struct Http {
+    /// Threads that serve gateways; `None`: by the number of cores.
+    pub threads: Option<usize>,
     pub gateway_listen: SocketAddr,
     pub gateway_socket: Option<PathBuf>,
     pub admin_listen: SocketAddr,
@@ -232,9 +232,6 @@ impl Config {
                 "`admin_listen` is {admin}, which others can reach: its token travels unencrypted, and /metrics needs none"
             ));
         }
-        if self.engine.trust_threshold.is_some() {
-            warnings.push("`trust_threshold` is set, but this version holds for every grant all the same".to_owned());
-        }
         warnings
     }
 }
@@ -266,7 +263,6 @@ impl Redis {
                 Some(url) => RedisChoice::Url(url),
                 None => RedisChoice::Embedded(embedded::Config { dir: data.join("redis"), binary, fsync }),
             },
-            lanes: read.number("redis_lanes", 1, 64),
             time_budget: read.millis("time_budget_ms", 1, MINUTE_MS),
             in_flight_max: read.number("max_in_flight", 1, 1_000_000),
             tombstone_ttl: read.millis("tombstone_ttl_ms", 1000, DAY_MS),
@@ -288,6 +284,7 @@ impl Sql {
 impl Http {
     fn read(read: &mut Reader<'_>) -> Self {
         Self {
+            threads: Some(read.number("gateway_threads", 0, 64)).filter(|threads| *threads > 0),
             gateway_listen: read.address("gateway_listen"),
             gateway_socket: read.path("gateway_socket"),
             admin_listen: read.address("admin_listen"),
@@ -326,6 +323,7 @@ fn read_engine(read: &mut Reader<'_>, units_per_usd: i64) -> engine::Settings {
         abort,
         hold_free_models: read.bool("hold_free_models"),
         trust_threshold: read.optional_units("trust_threshold", units_per_usd, COUNTER_MAX),
+        trust_sidecars: read.number("trust_sidecars", 1, 10_000),
         policy_cache_accounts: read.number("policy_cache_accounts", 1, 100_000_000),
         log_ip: read.bool("log_ip"),
         time_budget: read.millis("time_budget_ms", 1, MINUTE_MS),

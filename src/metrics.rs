@@ -136,6 +136,8 @@ static RELOADED: Family<Counter, { RELOADS.len() }> =
     Family::new(|reason| metrics::counter!("quotad_policy_reloads_total", "reason" => RELOADS[reason]));
 
 static DEGRADED: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_degraded"));
+static TRUSTED_GRANTS: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_trusted_grants_total"));
+static TRUSTED_IN_FLIGHT: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_trusted_in_flight"));
 static DEGRADED_GRANTS: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_degraded_grants_total"));
 static SPOOLED: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_spooled_total"));
 static SPOOL_ENTRIES: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_spool_entries"));
@@ -281,6 +283,17 @@ pub fn degraded(is: bool) {
 /// A reserve was granted without Redis.
 pub fn degraded_grant() {
     DEGRADED_GRANTS.with(0, |counter| counter.increment(1));
+}
+
+/// A reserve was granted in trust.
+pub fn trusted_grant() {
+    TRUSTED_GRANTS.with(0, |counter| counter.increment(1));
+    TRUSTED_IN_FLIGHT.with(0, |gauge| gauge.increment(1.0));
+}
+
+/// So many trusted works are in flight no more.
+pub fn trusted_ended(works: usize) {
+    TRUSTED_IN_FLIGHT.with(0, |gauge| gauge.decrement(works as f64));
 }
 
 /// An operation went to the spool, in which there are so many now.

@@ -117,8 +117,9 @@ pub const SETTINGS: &[Setting] = &[
     file(
         "trust_threshold",
         "",
-        "no effect yet: every grant is held; later, nothing is held while this much, e.g. `10 USD`, stays available",
+        "while more than this, e.g. `10 USD`, stays available, calls are granted without a hold; absent: never",
     ),
+    file("trust_sidecars", "4", "the most sidecars that share this Redis: each trusts for its part of the threshold"),
     file("policy_cache_accounts", "100000", "policies kept in memory, about 1 KiB each; more are read from SQL again"),
     file(
         "time_budget_ms",
@@ -139,9 +140,9 @@ pub const SETTINGS: &[Setting] = &[
     file("spool_max_bytes", "67108864", "operations of an outage kept in `<data>/spool`; more are 503; about 200 000"),
     file("max_in_flight", "4096", "calls waiting for Redis at once; more are 503 at once instead of queueing"),
     file(
-        "redis_lanes",
-        "2",
-        "multiplexed connections to Redis; each carries many calls, more help only with many cores",
+        "gateway_threads",
+        "0",
+        "threads that serve gateways, each with a connection to Redis of its own; 0: half of the cores, 4 at most",
     ),
     file("tombstone_ttl_ms", "900000", "how long Redis remembers ended reservations; the ledger remembers for ever"),
     file("redis_server", "", "redis-server or valkey-server to start; absent: the first usable one in `PATH`"),

@@ -62,7 +62,7 @@ impl Engine {
             }
             Ok(Done::now(sheet(&who, at, &counters)))
         };
-        self.in_time(sheet).await
+        self.in_time(Box::pin(sheet)).await
     }
 
     /// From Redis, else from the ledger.

@@ -13,6 +13,7 @@ use super::{
     reserve::{self, known, too_much},
     settle::{Price, Settle, Settled},
     step::{Done, Step},
+    trust::Aside,
 };
 use crate::quota::{
     policy::Admission,
@@ -35,7 +36,7 @@ pub struct Charge {
 
 impl Engine {
     pub async fn charge(&self, ask: &Charge) -> Answer<Settled> {
-        self.or_locally(self.try_charge(ask, None), || Box::pin(self.charge_locally(ask))).await
+        self.or_locally(Box::pin(self.try_charge(ask, None)), || Box::pin(self.charge_locally(ask))).await
     }
 
     /// `fixed` is the price when it was charged before (a replay of the spool): then no rule, balance or
@@ -49,6 +50,9 @@ impl Engine {
         let settle = &ask.settle;
         loop {
             let who = known(self.who(&settle.payer, settle.key.as_ref()).await, invalid.as_ref())?;
+            if self.trust.find(&who.account, &settle.id).is_some() {
+                return Err(conflict_in(settle.id.as_str(), "id"));
+            }
             let tariff = self.tariffs.current();
             let mut question = who.ask(settle.platform.as_ref(), settle.model.as_ref(), turns.now);
             question.client_ip = ask.client_ip;
@@ -64,12 +68,14 @@ impl Engine {
             };
             let quote = quote.unwrap_or_default();
             let content = content::of_charge(ask, who.key.as_ref());
+            let admission = amended.as_ref().unwrap_or(&ready.admission);
+            let beside = self.beside(&who, admission);
             let log = self.log_of(settle, &who);
             let call = ChargeCall {
                 account: &who.account,
                 id: &settle.id,
                 version: who.rules.policy.version,
-                admission: amended.as_ref().unwrap_or(&ready.admission),
+                admission: beside.as_ref().map_or(admission, |(_, lowered)| lowered),
                 key: who.key.as_ref(),
                 amount: quote.amount,
                 tokens: quote.tokens,
@@ -82,7 +88,10 @@ impl Engine {
             };
             let reply = self.counters.charge(&call).await?;
             if self.decided(&mut turns, &who.account, &reply).await? {
-                return charged(&who, &call, &content, &reply);
+                if reply.record.is_some() {
+                    self.trust.know(call.account, call.id);
+                }
+                return charged(&who, &call, (admission, beside.as_ref().map(|(aside, _)| aside)), &content, &reply);
             }
         }
     }
@@ -118,7 +127,13 @@ impl Engine {
     }
 }
 
-fn charged(who: &Who, call: &ChargeCall<'_>, content: &Content<8>, reply: &Reply) -> Step<Done<Settled>> {
+fn charged(
+    who: &Who,
+    call: &ChargeCall<'_>,
+    (admission, aside): (&Admission, Option<&Aside>),
+    content: &Content<8>,
+    reply: &Reply,
+) -> Step<Done<Settled>> {
     let id = call.id.as_str();
     match (reply.status, &reply.record) {
         (Status::Done | Status::Replayed, _) => {
@@ -137,10 +152,11 @@ fn charged(who: &Who, call: &ChargeCall<'_>, content: &Content<8>, reply: &Reply
             let asked = Asked {
                 id,
                 who,
-                refusal: call.admission.refusal.as_ref(),
-                allowance: call.admission.allowance,
-                groups: &call.admission.groups,
+                refusal: admission.refusal.as_ref(),
+                allowance: admission.allowance,
+                groups: &admission.groups,
                 requested: Requested { cost: call.amount, tokens: call.tokens, calls: 1 },
+                aside,
             };
             Err(asked.refused(reply))
         }

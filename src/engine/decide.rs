@@ -8,6 +8,7 @@
 use super::{
     Engine,
     ports::{Reply, Status, Unavailable},
+    trust::Moment,
 };
 use crate::quota::{clock::Millis, id::AccountId};
 
@@ -23,6 +24,8 @@ pub(crate) struct Turns {
     left: u32,
     /// When the call takes place, as far as windows go.
     pub(crate) now: Millis,
+    /// When the script was called, at the earliest; `None` while no account is trusted.
+    pub(crate) moment: Option<Moment>,
 }
 
 impl Turns {
@@ -39,7 +42,8 @@ impl Turns {
 
 impl Engine {
     pub(crate) fn turns(&self) -> Turns {
-        Turns { left: TURNS_MAX, now: self.clock.now() }
+        let moment = self.trust.is_on().then(|| self.moment());
+        Turns { left: TURNS_MAX, now: self.clock.now(), moment }
     }
 
     /// Whether the script decided. If not, what kept it from deciding has been repaired and the
@@ -51,6 +55,10 @@ impl Engine {
         reply: &Reply,
     ) -> Result<bool, Unavailable> {
         self.follow_clock(reply.now);
+        if let Some(moment) = turns.moment {
+            self.trust.see(account, moment, reply);
+            turns.moment = Some(self.moment());
+        }
         match reply.status {
             Status::Stale => {
                 turns.again("the database's rules are older than those Redis has seen")?;

@@ -5,6 +5,7 @@ use super::{
     policies::Who,
     ports::{Reply, Status, Unavailable},
     step::Stop,
+    trust::Aside,
 };
 use crate::quota::{
     fingerprint::Fingerprint,
@@ -23,13 +24,15 @@ pub(crate) struct Asked<'a> {
     pub(crate) groups: &'a [Group],
     /// The least that would have been enough.
     pub(crate) requested: Requested,
+    /// What the call left room for.
+    pub(crate) aside: Option<&'a Aside>,
 }
 
 impl<'a> Asked<'a> {
     /// For verbs that are not checked against the rules.
     pub(crate) fn plain(id: &'a str, who: &'a Who, amount: i64) -> Self {
         let requested = Requested { cost: amount, tokens: 0, calls: 0 };
-        Self { id, who, refusal: None, allowance: None, groups: &[], requested }
+        Self { id, who, refusal: None, allowance: None, groups: &[], requested, aside: None }
     }
 
     /// The refusal that a reply means. Statuses with a meaning of the verb's own (done, replayed,
@@ -67,7 +70,9 @@ impl<'a> Asked<'a> {
     }
 
     fn insufficient_balance(&self, reply: &Reply) -> Stop {
-        let (requested, available) = (self.requested.cost, reply.head.map(|head| self.who.available(&head)));
+        let aside = self.aside.map_or(0, |aside| aside.account);
+        let available = reply.head.map(|head| self.who.available(&head) - aside);
+        let requested = self.requested.cost;
         let there = available.unwrap_or_default();
         let detail = format!("{requested} units were asked for, {there} are available");
         let refusal = Refusal::new(Code::InsufficientBalance, detail);
@@ -77,14 +82,18 @@ impl<'a> Asked<'a> {
     fn key_exhausted(&self, reply: &Reply) -> Stop {
         let requested = self.requested.cost;
         let key = reply.key.unwrap_or_default();
-        let left = self.allowance.map(|allowance| (allowance - key.used - key.held).max(0));
+        let aside = self.aside.map_or(0, |aside| aside.key);
+        let left = self.allowance.map(|allowance| (allowance - key.used - key.held - aside).max(0));
         let detail = format!("{requested} units were asked for, the key has {} left", left.unwrap_or_default());
         let refusal = Refusal::new(Code::KeyExhausted, detail);
         Refusal { requested: Some(requested), available: left, ..refusal }.into()
     }
 
     fn limit_exceeded(&self, reply: &Reply) -> Stop {
-        let states = limits::states(self.groups, &reply.windows, &self.who.rules.policy.zone, reply.now);
+        let mut states = limits::states(self.groups, &reply.windows, &self.who.rules.policy.zone, reply.now);
+        if let Some(aside) = self.aside {
+            aside.show(self.groups, &mut states);
+        }
         let violated = limits::violated(states, self.requested);
         let detail = match violated.as_slice() {
             [] => "a limit would be exceeded".to_owned(),

@@ -6,7 +6,6 @@ use super::{
     Answer, Engine, Payer,
     denial::{Asked, no_reservation},
     limits::Requested,
-    policies::Who,
     ports::{ExtendCall, Reply, Status, Unavailable},
     reserve::{bad_ttl, known, too_much},
     step::{Done, Step},
@@ -43,7 +42,7 @@ pub struct Extended {
 
 impl Engine {
     pub async fn extend(&self, ask: &Extend) -> Answer<Extended> {
-        self.or_locally(self.try_extend(ask), || Box::pin(self.extend_locally(ask))).await
+        self.or_locally(Box::pin(self.try_extend(ask)), || Box::pin(self.extend_locally(ask))).await
     }
 
     async fn try_extend(&self, ask: &Extend) -> Step<Done<Extended>> {
@@ -52,37 +51,41 @@ impl Engine {
         let invalid = ask.invalid(self.settings.max_amount);
         loop {
             let who = known(self.who(&ask.payer, None).await, invalid.as_ref())?;
+            self.hold_trusted(&who, &ask.id).await?;
             let record = self.counters.read_record(&who.account, &ask.id).await?;
             let record = record.ok_or_else(|| no_reservation(ask.id.as_str()))?;
             let policy = &who.rules.policy;
             let refusal = standing(policy, &record, turns.now);
             let groups = groups_of(policy, &record);
+            let aside = self.trust.aside(&who.account, record.key.as_ref(), &groups, None).unwrap_or_default();
+            let mut lowered = groups.clone();
+            aside.lower_caps(&mut lowered);
+            let allowance = record.key.as_ref().and_then(|key| policy.keys.get(key)).and_then(|key| key.allowance);
             let call = ExtendCall {
                 account: &who.account,
                 id: &ask.id,
                 version: policy.version,
-                credit_limit: policy.credit_limit,
-                allowance: record.key.as_ref().and_then(|key| policy.keys.get(key)).and_then(|key| key.allowance),
+                credit_limit: policy.credit_limit - aside.account,
+                allowance: allowance.map(|allowance| (allowance - aside.key).max(0)),
                 denied: refusal.is_some(),
-                groups: &groups,
+                groups: &lowered,
                 amount: ask.amount,
                 ttl_ms: ask.ttl_ms,
             };
             let reply = self.counters.extend(&call).await?;
             if self.decided(&mut turns, &who.account, &reply).await? {
-                return extended(&who, &call, refusal.as_ref(), &record, &reply);
+                let (id, requested) = (ask.id.as_str(), Requested { cost: 0, tokens: 0, calls: 0 });
+                let (who, refusal, groups, aside) = (&who, refusal.as_ref(), groups.as_slice(), Some(&aside));
+                let asked = Asked { id, who, refusal, allowance, groups, requested, aside };
+                return extended(asked, &call, &record, &reply);
             }
         }
     }
 }
 
-fn extended(
-    who: &Who,
-    call: &ExtendCall<'_>,
-    refusal: Option<&Refusal>,
-    before: &Record,
-    reply: &Reply,
-) -> Step<Done<Extended>> {
+/// `asked` lacks what was requested, which depends on the reservation.
+fn extended(asked: Asked<'_>, call: &ExtendCall<'_>, before: &Record, reply: &Reply) -> Step<Done<Extended>> {
+    let who = asked.who;
     match (reply.status, &reply.record, &reply.head) {
         (Status::Done | Status::Replayed, Some(record), Some(head)) => Ok(Done {
             answer: Extended {
@@ -101,15 +104,7 @@ fn extended(
         (_, record, _) => {
             let now = record.as_ref().unwrap_or(before);
             let extra = call.amount.map_or(0, |amount| (amount - now.charged).max(0) - now.rest());
-            let asked = Asked {
-                id: call.id.as_str(),
-                who,
-                refusal,
-                allowance: call.allowance,
-                groups: call.groups,
-                requested: Requested { cost: extra, tokens: 0, calls: 0 },
-            };
-            Err(asked.refused(reply))
+            Err(Asked { requested: Requested { cost: extra, ..asked.requested }, ..asked }.refused(reply))
         }
     }
 }

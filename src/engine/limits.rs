@@ -76,7 +76,7 @@ fn open_span(gauge: &Gauge) -> Option<Span> {
 /// `open` is the calendar window open at `now`. The rule is that of the scripts: a window that is
 /// over reads 0, one that is newer than `open` (clocks differ) is shown as it is.
 fn state(
-    limit: &Limit,
+    limit: &Arc<Limit>,
     key: Option<&KeyId>,
     counter: Option<&WindowCounter>,
     open: Option<Span>,
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn only_limits_that_say_no_are_named() {
         let state = |metric, cap| LimitState {
-            limit: Limit::clone(&limit(metric, Period::Day, cap)),
+            limit: limit(metric, Period::Day, cap),
             key: None,
             used: 4,
             held: 3,

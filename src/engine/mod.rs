@@ -5,8 +5,9 @@
 //! Around the verbs: `policies` and `tariffs` (what is in memory), `decide` and `load` (what to do
 //! when a script cannot decide), `content` (what makes two calls the same), `pricing`, `limits` and
 //! `denial` (numbers in, refusals out), `sweep` (holds that nobody ended), `unload` (accounts that
-//! nobody uses), `degraded` (what is answered without Redis). Deliberately absent: any lock or queue
-//! around an account; Redis orders the calls.
+//! nobody uses), `degraded` (what is answered without Redis), `trust` (what is granted without asking).
+//! Deliberately absent: any lock or queue around an account while a call is under way; Redis orders the
+//! calls.
 
 pub mod accounts;
 pub mod adjust;
@@ -37,6 +38,7 @@ mod sweep;
 mod tariffs;
 #[cfg(test)]
 mod tests;
+mod trust;
 pub mod unload;
 
 use std::{sync::Arc, time::Duration};
@@ -54,6 +56,7 @@ use load::Loader;
 use policies::Cache;
 use ports::{Backlog, Counters, Drain, LedgerStore, PolicyStore, Spool, Unavailable};
 use tariffs::Tariffs;
+use trust::Trust;
 
 /// What a verb answers.
 pub type Answer<T> = Result<Verdict<T>, Unavailable>;
@@ -99,6 +102,8 @@ pub struct Settings {
     pub hold_free_models: bool,
     /// Deployment-wide trust threshold in units; `None` is off.
     pub trust_threshold: Option<i64>,
+    /// The most sidecars that share this Redis: each trusts for its part of the threshold.
+    pub trust_sidecars: u32,
     /// Policies kept in memory.
     pub policy_cache_accounts: usize,
     /// Written to the log blob only when true.
@@ -129,6 +134,7 @@ pub struct Engine {
     pub(crate) backlog: Arc<Backlog>,
     /// What is done without Redis.
     pub(crate) local: Local,
+    pub(crate) trust: Trust,
 }
 
 impl Engine {
@@ -148,10 +154,24 @@ impl Engine {
             drain: drain.clone(),
             cache: cache.clone(),
         };
-        let local = Local::new(&settings);
+        let (local, trust) = (Local::new(&settings), Trust::new(&settings));
         let (tariffs, loads) = (Tariffs::new(Tariff::builtin()), Flights::new());
         let backlog = Arc::default();
-        Self { counters, policies, ledger, drain, clock, settings, cache, tariffs, loader, loads, backlog, local }
+        Self {
+            counters,
+            policies,
+            ledger,
+            drain,
+            clock,
+            settings,
+            cache,
+            tariffs,
+            loader,
+            loads,
+            backlog,
+            local,
+            trust,
+        }
     }
 
     /// The same engine, which takes on no more while SQL is further behind than it may be.
@@ -170,6 +190,6 @@ impl Engine {
     /// Account and key behind a payer, for callers that need the name (authz headers, metrics).
     pub async fn identify(&self, payer: &Payer) -> Answer<(AccountId, Option<KeyId>)> {
         let found = async { Ok(step::Done::now(self.who(payer, None).await.map(|who| (who.account, who.key))?)) };
-        self.in_time(found).await
+        self.in_time(Box::pin(found)).await
     }
 }

@@ -45,9 +45,9 @@ pub(crate) struct Rules {
 
 /// What the rules say of calls with this key, platform and model.
 pub(crate) struct Ready {
-    key: Option<KeyId>,
-    platform: Option<Platform>,
-    model: Option<Model>,
+    pub(crate) key: Option<KeyId>,
+    pub(crate) platform: Option<Platform>,
+    pub(crate) model: Option<Model>,
     pub(crate) admission: Admission,
     /// The tariff it was worked out with.
     tariff: u32,

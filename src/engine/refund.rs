@@ -36,7 +36,7 @@ pub struct Refunded {
 
 impl Engine {
     pub async fn refund(&self, ask: &Refund) -> Answer<Refunded> {
-        self.in_time(self.try_refund(ask)).await
+        self.in_time(Box::pin(self.try_refund(ask))).await
     }
 
     async fn try_refund(&self, ask: &Refund) -> Step<Done<Refunded>> {

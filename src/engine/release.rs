@@ -30,7 +30,7 @@ pub struct Released {
 
 impl Engine {
     pub async fn release(&self, ask: &Release) -> Answer<Released> {
-        self.or_locally(self.try_release(ask), || Box::pin(self.release_locally(ask))).await
+        self.or_locally(Box::pin(self.try_release(ask)), || Box::pin(self.release_locally(ask))).await
     }
 
     pub(crate) async fn try_release(&self, ask: &Release) -> Step<Done<Released>> {
@@ -46,6 +46,7 @@ impl Engine {
                 Status::Replayed => true,
                 _ => return Err(Asked::plain(ask.id.as_str(), &who, 0).refused(&reply)),
             };
+            self.trust.know(&who.account, &ask.id);
             let head = reply.head.unwrap_or_default();
             // What an expiry gave back was not given back by this call or the one it repeats.
             let released = reply.record.filter(|record| record.state == State::Released);

@@ -11,6 +11,7 @@ use super::{
     ports::{Reply, ReserveCall, Status},
     pricing::{Quote, denied_by, model_not_priced},
     step::{Done, Step, Stop},
+    trust::Aside,
 };
 use crate::quota::{
     clock::Millis,
@@ -77,7 +78,7 @@ pub const TTL_MS: std::ops::RangeInclusive<u32> = 1_000..=86_400_000;
 
 impl Engine {
     pub async fn reserve(&self, ask: &Reserve) -> Answer<Reserved> {
-        self.or_locally(self.try_reserve(ask), || Box::pin(self.reserve_locally(ask))).await
+        self.or_locally(Box::pin(self.try_reserve(ask)), || Box::pin(self.reserve_locally(ask))).await
     }
 
     async fn try_reserve(&self, ask: &Reserve) -> Step<Done<Reserved>> {
@@ -86,11 +87,19 @@ impl Engine {
         let invalid = ask.invalid(self.settings.max_amount);
         loop {
             let plan = self.plan_reserve(ask, turns.now, invalid.as_ref()).await?;
+            let rule = self.trust.rule(&plan.who.rules.policy);
+            if let Some(done) = self.reserve_trusted(ask, &plan, rule, turns.now)? {
+                return Ok(done);
+            }
+            if rule.is_some() {
+                turns.moment = Some(self.moment());
+            }
+            let beside = self.beside(&plan.who, plan.admission());
             let call = ReserveCall {
                 account: &plan.who.account,
                 id: &ask.id,
                 version: plan.who.rules.policy.version,
-                admission: plan.admission(),
+                admission: beside.as_ref().map_or(plan.admission(), |(_, lowered)| lowered),
                 key: plan.who.key.as_ref(),
                 amount: plan.quote.amount,
                 min_amount: ask.least(plan.quote.amount),
@@ -103,8 +112,13 @@ impl Engine {
                 price_tag: &plan.ready.price_tag,
             };
             let reply = self.counters.reserve(&call).await?;
-            if self.decided(&mut turns, &plan.who.account, &reply).await? {
-                return reserved(&plan.who, &call, &plan.content, &reply);
+            let moment = turns.moment;
+            if self.decided(&mut turns, call.account, &reply).await? {
+                self.learn(&plan, rule, moment, &reply);
+                if reply.record.is_some() {
+                    self.trust.know(call.account, call.id);
+                }
+                return reserved(&plan, &call, beside.as_ref().map(|(aside, _)| aside), &reply);
             }
         }
     }
@@ -131,7 +145,7 @@ impl Engine {
 /// A reserve before its counters are asked.
 pub(crate) struct Plan {
     pub(crate) who: Who,
-    ready: Arc<Ready>,
+    pub(crate) ready: Arc<Ready>,
     /// The admission with a denial of the engine's own.
     amended: Option<Admission>,
     pub(crate) quote: Quote,
@@ -145,8 +159,9 @@ impl Plan {
     }
 }
 
-fn reserved(who: &Who, call: &ReserveCall<'_>, content: &Content<10>, reply: &Reply) -> Step<Done<Reserved>> {
-    let groups = call.admission.groups.as_slice();
+fn reserved(plan: &Plan, call: &ReserveCall<'_>, aside: Option<&Aside>, reply: &Reply) -> Step<Done<Reserved>> {
+    let (who, content, admission) = (&plan.who, &plan.content, plan.admission());
+    let groups = admission.groups.as_slice();
     let replayed = match reply.status {
         Status::Done => false,
         Status::Replayed => true,
@@ -158,10 +173,11 @@ fn reserved(who: &Who, call: &ReserveCall<'_>, content: &Content<10>, reply: &Re
             let asked = Asked {
                 id: call.id.as_str(),
                 who,
-                refusal: call.admission.refusal.as_ref(),
-                allowance: call.admission.allowance,
+                refusal: admission.refusal.as_ref(),
+                allowance: admission.allowance,
                 groups,
                 requested: Requested { cost: call.min_amount, tokens: call.tokens, calls: 1 },
+                aside,
             };
             return Err(asked.refused(reply));
         }
@@ -169,6 +185,10 @@ fn reserved(who: &Who, call: &ReserveCall<'_>, content: &Content<10>, reply: &Re
     let head = reply.head.unwrap_or_default();
     // A check that was granted leaves no record; a replay of a hold has one, whatever is asked now.
     let record = reply.record.as_ref().filter(|_| replayed || !call.check_only);
+    let mut limits = limits::states(groups, &reply.windows, &who.rules.policy.zone, reply.now);
+    if let Some(aside) = aside {
+        aside.show(groups, &mut limits);
+    }
     let answer = Reserved {
         account: who.account.clone(),
         id: call.id.clone(),
@@ -177,7 +197,7 @@ fn reserved(who: &Who, call: &ReserveCall<'_>, content: &Content<10>, reply: &Re
         expires_at: record.map_or(reply.now, |record| record.expires),
         balance: Some(head.balance),
         available: Some(who.available(&head)),
-        limits: limits::states(groups, &reply.windows, &who.rules.policy.zone, reply.now),
+        limits,
     };
     Ok(Done { answer, replayed })
 }

@@ -1,5 +1,7 @@
 //! Settle: charge what the call cost.
 
+mod unreserved;
+
 use tokio::time::timeout;
 
 use super::{
@@ -7,19 +9,19 @@ use super::{
     content::{self, Content},
     denial::{Asked, conflict},
     policies::Who,
-    ports::{ChargeCall, Cost, Reply, SettleCall, Status, Unavailable},
+    ports::{Reply, SettleCall, Status, Unavailable},
     pricing::{Bill, model_missing, model_not_priced},
     reserve::known,
     step::{Done, Step},
 };
 use crate::quota::{
-    clock::Millis,
     entry::LogFields,
     id::{AccountId, KeyId, Model, Platform, ReservationId},
     reservation::{Flags, State},
     usage::Usage,
     verdict::Refusal,
 };
+use unreserved::Found;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,7 +81,7 @@ pub struct Settled {
 
 impl Engine {
     pub async fn settle(&self, ask: &Settle) -> Answer<Settled> {
-        self.or_locally(self.try_settle(ask, None), || Box::pin(self.settle_locally(ask))).await
+        self.or_locally(Box::pin(self.try_settle(ask, None)), || Box::pin(self.settle_locally(ask))).await
     }
 
     /// Never refused for what the rules say: the work is done. Without a reservation it is charged
@@ -87,18 +89,20 @@ impl Engine {
     pub(crate) async fn try_settle(&self, ask: &Settle, fixed: Option<&Bill>) -> Step<Done<Settled>> {
         let mut turns = self.turns();
         let invalid = ask.invalid();
-        // The reservation's own prices, once known; whether there is a reservation; and whether the
-        // ledger was asked for it.
-        let (mut tag, mut reserved, mut looked) = (None, true, false);
+        let mut found = None;
         loop {
             let who = known(self.who(&ask.payer, ask.key.as_ref()).await, invalid.as_ref())?;
-            let bill = match fixed {
+            let Found { tag, reserved, looked, trusted } = match &mut found {
+                Some(found) => found,
+                none => none.insert(self.found(ask, &who).await?),
+            };
+            let mut bill = match fixed {
                 Some(bill) => bill.clone(),
-                None => self.bill_of(ask, &who, &mut tag).await?,
+                None => self.bill_of(ask, &who, tag).await?,
             };
             let content = content::of_settle(ask, who.key.as_ref());
             let log = self.log_of(ask, &who);
-            let reply = if reserved {
+            let reply = if *reserved {
                 let call = SettleCall {
                     account: &who.account,
                     id: &ask.id,
@@ -112,13 +116,13 @@ impl Engine {
                 };
                 self.counters.settle(&call).await?
             } else {
-                self.charge_unreserved(ask, &who, &bill, &content, &log, turns.now).await?
+                self.charge_unreserved(ask, &who, &mut bill, &content, &log, (&turns, trusted.as_ref())).await?
             };
             if !self.decided(&mut turns, &who.account, &reply).await? {
                 continue;
             }
-            if reply.status == Status::Unknown && !looked {
-                looked = true;
+            if reply.status == Status::Unknown && !*looked {
+                *looked = true;
                 if self.remembered(&who.account, &ask.id).await? {
                     turns.again("the settled reservation could not be put back")?;
                     continue;
@@ -127,18 +131,21 @@ impl Engine {
             match (reply.status, &reply.record) {
                 (Status::Reprice, Some(record)) => {
                     turns.again("the reservation's prices could not be met")?;
-                    tag = Some(record.price_tag.clone());
+                    *tag = Some(record.price_tag.clone());
                 }
                 (Status::Unknown, _) if ask.last => {
                     turns.again("the reservation comes and goes")?;
-                    reserved = false;
+                    *reserved = false;
                 }
                 // Reserved meanwhile, by the same id: settle that.
-                (Status::Idle, _) if !reserved => {
+                (Status::Idle, _) if !*reserved => {
                     turns.again("the reservation comes and goes")?;
-                    reserved = true;
+                    *reserved = true;
                 }
-                (_, _) => return settled(&who, &ask.id, &content, &reply),
+                (_, record) => {
+                    let known = record.is_some() && self.trust.know(&who.account, &ask.id);
+                    return settled(&who, &ask.id, known || trusted.is_some(), &content, &reply);
+                }
             }
         }
     }
@@ -173,41 +180,6 @@ impl Engine {
             }
         }
         Err(ask.model.as_ref().map_or_else(model_missing, model_not_priced).into())
-    }
-
-    async fn charge_unreserved(
-        &self,
-        ask: &Settle,
-        who: &Who,
-        bill: &Bill,
-        content: &Content<6>,
-        log: &[u8],
-        now: Millis,
-    ) -> Result<Reply, Unavailable> {
-        let question = who.ask(ask.platform.as_ref(), ask.model.as_ref(), now);
-        let ready = who.rules.admit(&question, &self.tariffs.current());
-        let (granted, tokens) = self.local.bill_of(&who.account, &ask.id, bill.cost);
-        let call = ChargeCall {
-            account: &who.account,
-            id: &ask.id,
-            version: who.rules.policy.version,
-            admission: &ready.admission,
-            // Also a key the rules do not know (any more): what it used is counted.
-            key: who.key.as_ref(),
-            amount: match bill.cost {
-                Cost::Units(units) => units,
-                // Nothing was estimated, nothing was held; unless it was granted here, without Redis.
-                Cost::Prompt | Cost::Held | Cost::Nothing => granted.unwrap_or(0),
-            },
-            tokens: bill.tokens.or(tokens).unwrap_or(0),
-            force: true,
-            unreserved: true,
-            clamped: bill.clamped,
-            fingerprint: content.fingerprint,
-            price_tag: bill.price_tag.as_deref().unwrap_or(&ready.price_tag),
-            log,
-        };
-        self.counters.charge(&call).await
     }
 
     /// The log blob: what the caller said, and what the call itself says.
@@ -247,7 +219,13 @@ impl Settle {
     }
 }
 
-fn settled<const N: usize>(who: &Who, id: &ReservationId, content: &Content<N>, reply: &Reply) -> Step<Done<Settled>> {
+fn settled<const N: usize>(
+    who: &Who,
+    id: &ReservationId,
+    was_trusted: bool,
+    content: &Content<N>,
+    reply: &Reply,
+) -> Step<Done<Settled>> {
     let replayed = match reply.status {
         Status::Done => false,
         Status::Replayed => true,
@@ -257,7 +235,9 @@ fn settled<const N: usize>(who: &Who, id: &ReservationId, content: &Content<N>, 
         }
         _ => return Err(Asked::plain(id.as_str(), who, 0).refused(reply)),
     };
-    Ok(Done { answer: Settled::new(who, id, reply)?, replayed })
+    let mut answer = Settled::new(who, id, reply)?;
+    answer.unreserved &= !was_trusted;
+    Ok(Done { answer, replayed })
 }
 
 impl Settled {

@@ -1,7 +1,13 @@
 //! The sweep: holds whose deadline has passed are ended, by the same script on every sidecar;
 //! whoever comes first ends it, the others find nothing to do.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
@@ -44,6 +50,7 @@ impl Engine {
                 _ = stop.wait_for(|stop| *stop) => return,
                 _ = ticks.tick() => {}
             }
+            self.trust.sweep(Instant::now());
             let swept = self.sweep_once().await;
             if let (Err(unavailable), false) = (&swept, failing) {
                 tracing::warn!("holds could not be swept everywhere: {unavailable}; trying again");

@@ -200,6 +200,14 @@ pub const METRICS: &[Metric] = &[
         "Holds that nobody settled in time",
     ),
     row("quotad_repairs_total", Kind::Counter, NONE, &[("what", REPAIRS)], "Numbers that a reconcile put right"),
+    row("quotad_trusted_grants_total", Kind::Counter, NONE, &[], "Reserves granted in trust: nothing was held"),
+    row(
+        "quotad_trusted_in_flight",
+        Kind::Gauge,
+        NONE,
+        &[],
+        "Of those, the ones that are not settled, not released, and within their time",
+    ),
     row("quotad_accounts_unloaded_total", Kind::Counter, NONE, &[], "Idle accounts that left Redis"),
     row(
         "quotad_degraded",

@@ -27,6 +27,8 @@ fn what_is_recorded_is_rendered_and_in_the_table() {
     policy_reloaded("stale");
     degraded(true);
     degraded_grant();
+    trusted_grant();
+    trusted_ended(1);
     spooled(2);
     spool_replayed("refused");
     let text = exporter.render();

@@ -232,7 +232,7 @@ fn refuse_disabled(groups: &[Group]) -> Option<Refusal> {
     let violated: Vec<LimitState> = gauges
         .filter(|(_, gauge)| gauge.limit.cap == Some(0))
         .map(|(group, gauge)| LimitState {
-            limit: Limit::clone(&gauge.limit),
+            limit: gauge.limit.clone(),
             key: group.key.clone(),
             used: 0,
             held: 0,

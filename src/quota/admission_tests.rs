@@ -6,7 +6,6 @@ use super::*;
 use crate::quota::{
     id::AccountId,
     limit::{CounterCode, Metric},
-    policy::Trust,
 };
 
 /// 2026-11-20T10:00:00Z, a Friday.
@@ -27,18 +26,11 @@ fn model(name: &str) -> Model {
 
 fn policy(limits: Vec<Arc<Limit>>, key: KeyPolicy) -> Policy {
     Policy {
-        account: AccountId::new("acme").unwrap(),
-        version: 1,
-        status: AccountStatus::Enabled,
         group: "standard".into(),
         credit_limit: 7,
-        zone: Zone::utc(),
-        trust: Trust::Default,
-        on_unavailable: None,
         limits,
         keys: HashMap::from([(key_id(), key)]),
-        name: None,
-        contact: None,
+        ..Policy::blank(AccountId::new("acme").unwrap(), 1, Zone::utc())
     }
 }
 

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod reservation;
 pub mod tally;
 pub mod tariff;
+pub mod trust;
 pub mod usage;
 pub mod verdict;
 pub mod window;

@@ -101,6 +101,30 @@ pub struct Policy {
     pub contact: Option<Box<str>>,
 }
 
+/// The price group of an account that names none.
+const DEFAULT_GROUP: &str = "default";
+
+impl Policy {
+    /// An account without any rule: enabled, no credit, no limits, no keys.
+    #[must_use]
+    pub fn blank(account: AccountId, version: u32, zone: Zone) -> Self {
+        Self {
+            account,
+            version,
+            status: AccountStatus::Enabled,
+            group: DEFAULT_GROUP.into(),
+            credit_limit: 0,
+            zone,
+            trust: Trust::Default,
+            on_unavailable: None,
+            limits: Vec::new(),
+            keys: HashMap::new(),
+            name: None,
+            contact: None,
+        }
+    }
+}
+
 impl KeyPolicy {
     /// An IPv4 address counts as such in either spelling: `10.0.0.1`, or `::ffff:10.0.0.1` as a
     /// dual-stack listener shows it; and so does an IPv4 network.

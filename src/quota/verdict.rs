@@ -1,6 +1,8 @@
 //! What a verb can answer. The order of [`Code`] is the order in which the checks run: the first
 //! that fails answers, and a denial changes nothing (protocol, "Denials and errors").
 
+use std::sync::Arc;
+
 use super::{clock::Millis, limit::Limit};
 
 /// The closed list of codes, in order of precedence. HTTP status numbers live in `http/error.rs`.
@@ -134,7 +136,7 @@ impl Refusal {
 /// A limit with its live numbers, as answers show it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitState {
-    pub limit: Limit,
+    pub limit: Arc<Limit>,
     /// The key whose limit it is; `None` for the account's own.
     pub key: Option<super::id::KeyId>,
     pub used: i64,

@@ -104,7 +104,14 @@ impl Engine {
         self.settings.time_budget + self.settings.time_budget / 5 + Duration::from_millis(5)
     }
 
-    /// The verb's answer, or that there is none in time.
+    /// A verb is answered by then: in time, or else without Redis.
+    #[must_use]
+    pub fn verb_budget(&self) -> Duration {
+        2 * self.patience()
+    }
+
+    /// The verb's answer, or that there is none in time. Verbs come boxed, because futures of some KiB
+    /// would else be copied from frame to frame: a third of what a reserve cost.
     pub(crate) async fn in_time<T>(&self, verb: impl Future<Output = Step<Done<T>>>) -> Answer<T> {
         verdict(self.bounded(verb).await)
     }

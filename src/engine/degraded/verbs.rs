@@ -153,8 +153,13 @@ impl Engine {
                 (false, false) => {}
             }
         }
+        let trusted = self.trust.find(&place.0, &place.1);
+        let tag = trusted.as_ref().map(|work| work.ready.price_tag.as_slice());
         // A model without a price today may have one in the reservation, which Redis knows.
-        let Ok(mut bill) = self.bill(ask, &who, None).await? else { return Err(untold()) };
+        let Ok(mut bill) = self.bill(ask, &who, tag).await? else { return Err(untold()) };
+        if let Some(work) = &trusted {
+            work.resolve(&mut bill);
+        }
         if matches!(bill.cost, Cost::Units(units) if units < work.so_far()) {
             return Err(conflict_in(ask.id.as_str(), "amount"));
         }

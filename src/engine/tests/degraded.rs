@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::{
     SETTINGS, done,
-    fake::{Fake, World, record, reply, with_record},
+    fake::{Fake, World, granted, loading, record, reply, with_record},
     op, policy, refused, reservation, reserve, settle,
 };
 use crate::{
@@ -65,10 +65,6 @@ impl Spool for Kept {
     }
 }
 
-fn granted() -> Reply {
-    with_record(Status::Done, record(State::Held))
-}
-
 fn hurried() -> Settings {
     Settings { time_budget: Duration::from_millis(40), ..SETTINGS }
 }
@@ -96,14 +92,6 @@ fn settle_as(id: &str, price: Price) -> Settle {
 fn charge_as(id: &str, units: i64, force: bool) -> Charge {
     let settle = settle_as(id, Price::Units(units));
     Charge { settle, estimate: None, tokens: None, client_ip: None, force }
-}
-
-fn loading(world: &World, verb: &str) -> Reply {
-    match verb {
-        "hydrate" | "adjust" | "raise" => reply(Status::Done),
-        _ if world.counters.is_none() => Reply { head: None, ..reply(Status::Absent) },
-        _ => granted(),
-    }
 }
 
 #[tokio::test]

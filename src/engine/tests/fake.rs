@@ -43,6 +43,8 @@ pub struct Seen {
     pub refusal: Option<Code>,
     pub groups: Vec<Group>,
     pub windows_from: Millis,
+    pub credit_limit: i64,
+    pub allowance: Option<i64>,
     pub price_tag: Option<Vec<u8>>,
     pub fingerprint: Fingerprint,
     pub force: bool,
@@ -181,6 +183,19 @@ pub fn record(state: State) -> Record {
 
 pub fn with_record(status: Status, record: Record) -> Reply {
     Reply { record: Some(record), ..reply(status) }
+}
+
+pub fn granted() -> Reply {
+    with_record(Status::Done, record(State::Held))
+}
+
+/// To a call while the account is loaded on the way: absent at first, then granted.
+pub fn loading(world: &World, verb: &str) -> Reply {
+    match verb {
+        "hydrate" | "adjust" | "raise" => reply(Status::Done),
+        _ if world.counters.is_none() => Reply { head: None, ..reply(Status::Absent) },
+        _ => granted(),
+    }
 }
 
 pub fn with_op(status: Status, amount: i64, fingerprint: Fingerprint) -> Reply {

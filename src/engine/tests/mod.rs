@@ -2,12 +2,15 @@
 //! What the scripts themselves decide is tested with the real ones.
 
 mod admin;
+mod bank;
 mod degraded;
 mod fake;
 mod holds;
 mod money;
 mod operations;
 mod reconcile;
+mod trust;
+mod trust_ends;
 mod turns;
 mod unload;
 
@@ -22,7 +25,7 @@ use super::{
 use crate::quota::{
     entry::LogFields,
     id::{AccountId, KeyId, Model, OpId, Platform, ReservationId},
-    policy::{AccountStatus, KeyPolicy, Policy, Trust},
+    policy::{KeyPolicy, Policy},
     verdict::{Refusal, Verdict},
     window::Zone,
 };
@@ -39,6 +42,7 @@ const SETTINGS: Settings = Settings {
     },
     hold_free_models: true,
     trust_threshold: None,
+    trust_sidecars: 4,
     policy_cache_accounts: 100,
     log_ip: false,
     time_budget: std::time::Duration::from_secs(5),
@@ -64,20 +68,7 @@ fn reservation(id: &str) -> ReservationId {
 }
 
 fn policy(version: u32) -> Policy {
-    Policy {
-        account: account(),
-        version,
-        status: AccountStatus::Enabled,
-        group: "default".into(),
-        credit_limit: 0,
-        zone: Zone::utc(),
-        trust: Trust::Default,
-        on_unavailable: None,
-        limits: Vec::new(),
-        keys: std::collections::HashMap::new(),
-        name: None,
-        contact: None,
-    }
+    Policy::blank(account(), version, Zone::utc())
 }
 
 fn with_key(mut policy: Policy, id: &str, rules: KeyPolicy) -> Policy {

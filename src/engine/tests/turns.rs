@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     account,
-    fake::{Fake, World, record, reply, with_record},
+    fake::{Fake, granted, loading, reply},
     op, policy, refused, reserve,
 };
 use crate::{
@@ -17,14 +17,9 @@ use crate::{
         entry::Kind,
         limit::{Limit, Metric, Period},
         policy::{AccountStatus, KeyPolicy, KeyStatus},
-        reservation::State,
         verdict::Code,
     },
 };
-
-fn granted() -> Reply {
-    with_record(Status::Done, record(State::Held))
-}
 
 #[tokio::test]
 async fn a_stale_policy_is_read_again_and_the_call_decided_anew() {
@@ -93,14 +88,6 @@ async fn a_warm_account_costs_no_sql() {
     }
     let world = fake.state.lock().unwrap();
     assert_eq!((world.count("policy"), world.count("posted"), world.count("reserve")), (1, 0, 10));
-}
-
-fn loading(world: &World, verb: &str) -> Reply {
-    match verb {
-        "hydrate" | "adjust" | "raise" => reply(Status::Done),
-        _ if world.counters.is_none() => Reply { head: None, ..reply(Status::Absent) },
-        _ => granted(),
-    }
 }
 
 #[tokio::test]

@@ -17,4 +17,6 @@ mod recovery;
 mod regressions;
 mod restart;
 mod startup;
+mod trust;
+mod trust_bound;
 mod windows;

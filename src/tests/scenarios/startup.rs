@@ -27,7 +27,7 @@ fn mistakes_in_the_configuration_are_named() {
         ("timezone = 'Mars/Olympus'", ["timezone", "Mars/Olympus"]),
         ("max_amount = -1", ["max_amount", "-1"]),
         ("redis_url = 'http://127.0.0.1'", ["redis_url", "http"]),
-        ("redis_lanes = 0", ["redis_lanes", "0"]),
+        ("gateway_threads = 65", ["gateway_threads", "65"]),
         ("this is no TOML", ["quotad.toml", "TOML"]),
     ] {
         std::fs::write(&file, content).unwrap();
