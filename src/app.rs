@@ -11,12 +11,13 @@ mod sidecar_id;
 mod signals;
 pub mod tariffs;
 mod tasks;
+mod threads;
 mod upkeep;
 mod wiring;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
@@ -30,6 +31,7 @@ use failure::Failure;
 use listen::Listeners;
 use signals::Signals;
 use tasks::Tasks;
+use threads::Threads;
 use wiring::{Database, Redis, Writeback};
 
 /// How long a Redis may be loading its data at start.
@@ -53,8 +55,12 @@ pub fn serve(loaded: Loaded) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Other(format!("no threads: {error}")))?;
-    let result = runtime.block_on(run(loaded.config));
+    let threads = Threads::start(loaded.config.http.threads)
+        .map_err(|error| Failure::Other(format!("no threads to serve gateways: {error}")))?;
+    let result = runtime.block_on(run(loaded.config, threads.handles()));
+    // First: what it still does may need what lives on the others.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(threads);
     result
 }
 
@@ -65,7 +71,7 @@ pub fn openapi() -> String {
 }
 
 /// The private Redis frames everything else: up before it, stopped after it, whatever happened.
-async fn run(config: Config) -> Result<(), Failure> {
+async fn run(config: Config, threads: &[Handle]) -> Result<(), Failure> {
     let mut signals = Signals::install()?;
     let _lock = DataLock::take(&config.data)?;
     let (embedded, url) = match &config.redis.choice {
@@ -80,7 +86,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         }
         RedisChoice::Url(url) => (None, Secret::new(url.expose())),
     };
-    let result = serve_on(&config, &url, &mut signals).await;
+    let result = serve_on(&config, &url, threads, &mut signals).await;
     match (stop_redis(embedded).await, result) {
         (Err(stopping), Ok(())) => Err(stopping),
         (_, result) => result,
@@ -118,9 +124,14 @@ struct House {
     admin_token_file: Option<PathBuf>,
 }
 
-async fn serve_on(config: &Config, redis_url: &Secret, signals: &mut Signals) -> Result<(), Failure> {
+async fn serve_on(
+    config: &Config,
+    redis_url: &Secret,
+    threads: &[Handle],
+    signals: &mut Signals,
+) -> Result<(), Failure> {
     let house = tokio::select! {
-        built = build(config, redis_url) => built?,
+        built = build(config, redis_url, threads) => built?,
         signal = signals.next() => return interrupted(signal),
     };
     let addresses = (house.listeners.gateway_address, house.listeners.admin_address);
@@ -133,7 +144,7 @@ async fn serve_on(config: &Config, redis_url: &Secret, signals: &mut Signals) ->
         units_per_usd: config.constants.units_per_usd,
     };
     let (engine, database, health) = (house.engine.clone(), house.database.clone(), house.health.clone());
-    let mut running = start(config, house);
+    let mut running = start(config, house, threads);
     // One line for programs that asked for port 0; people read the log.
     println!("listening gateway={} admin={}", addresses.0, addresses.1);
     info!(
@@ -175,12 +186,12 @@ async fn serve_on(config: &Config, redis_url: &Secret, signals: &mut Signals) ->
 }
 
 /// From the bottom up. Nothing listens before all the rest stands.
-async fn build(config: &Config, redis_url: &Secret) -> Result<House, Failure> {
+async fn build(config: &Config, redis_url: &Secret, threads: &[Handle]) -> Result<House, Failure> {
     let exporter = wiring::install_metrics()?;
     let (admin_token, admin_token_file) = admin_token::obtain(config.http.admin_token.as_ref(), &config.data)?;
     let database = wiring::open_database(config).await?;
     check_constants(config, &database).await?;
-    let redis = wiring::connect_redis(config, redis_url.expose()).await?;
+    let redis = wiring::connect_redis(config, redis_url.expose(), threads).await?;
     check_redis(&redis).await?;
     let holder = sidecar_id::obtain(&config.data)?;
     let writeback = wiring::build_writeback(config, &redis, &database, holder.clone());
@@ -241,7 +252,7 @@ struct Running {
     writeback: Tasks,
 }
 
-fn start(config: &Config, house: House) -> Running {
+fn start(config: &Config, house: House, threads: &[Handle]) -> Running {
     let House { database, redis, writeback, engine, health, exporter, listeners, holder, admin_token, .. } = house;
     let mut running = Running { listeners: Tasks::new(), upkeep: Tasks::new(), writeback: Tasks::new() };
 
@@ -274,7 +285,8 @@ fn start(config: &Config, house: House) -> Running {
     let prices = engine.clone();
     running.upkeep.spawn("tariff-refresh", move |stop| wiring::run_tariff_refresh(prices, every, stop));
 
-    wiring::spawn_http(config, listeners, &engine, &health, exporter, &admin_token, &mut running.listeners);
+    let sockets = wiring::sockets(listeners, threads);
+    wiring::spawn_http(config, sockets, &engine, &health, exporter, &admin_token, &mut running.listeners);
     running
 }
 

@@ -1,6 +1,9 @@
-//! Parse, run, exit code; nothing else.
+//! Parse, run, exit code; and the allocator.
 
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     quotad::cli::run()

@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
 
 use super::{
     failure::Failure,
@@ -65,18 +68,18 @@ pub(super) async fn open_database(config: &Config) -> Result<Database, Failure> 
     Ok(Database { policies: store.clone(), ledger: store.clone(), posting: store.clone(), store })
 }
 
-/// `config.redis` (lanes, time budget, in-flight bound, tombstones), `config.constants.shards`.
-pub(super) async fn connect_redis(config: &Config, url: &str) -> Result<Redis, Failure> {
-    let redis = redis::build(&redis::Config {
+/// `config.redis` (time budget, in-flight bound, tombstones), `config.constants.shards`; a connection
+/// for each of `threads`.
+pub(super) async fn connect_redis(config: &Config, url: &str, threads: &[Handle]) -> Result<Redis, Failure> {
+    let settings = redis::Config {
         url: url.to_owned(),
         shards: config.constants.shards,
-        lanes: u16::try_from(config.redis.lanes).unwrap_or(u16::MAX),
         in_flight_max: config.redis.in_flight_max,
         call_timeout: config.redis.time_budget,
         tombstone_ttl: config.redis.tombstone_ttl,
-    })
-    .await
-    .map_err(|error| Failure::Config(vec![error.to_string()]))?;
+    };
+    let built = redis::build_on(&settings, threads).await;
+    let redis = built.map_err(|error| Failure::Config(vec![error.to_string()]))?;
     Ok(Redis { counters: redis.clone(), stream: redis, clock: Arc::new(Clock::default()) })
 }
 
@@ -188,10 +191,20 @@ pub(super) async fn run_tariff_refresh(engine: Arc<Engine>, every: Duration, mut
     }
 }
 
+/// The sockets, and the threads that serve gateways.
+pub(super) fn sockets(listeners: Listeners, threads: &[Handle]) -> http::Listeners {
+    http::Listeners {
+        gateway: Some(listeners.gateway),
+        gateway_unix: listeners.gateway_socket,
+        admin: Some(listeners.admin),
+        threads: threads.to_vec(),
+    }
+}
+
 /// All listeners are one task: it stops accepting when told, and ends when its requests have.
 pub(super) fn spawn_http(
     config: &Config,
-    listeners: Listeners,
+    listeners: http::Listeners,
     engine: &Arc<Engine>,
     health: &Arc<Health>,
     exporter: Exporter,
@@ -218,11 +231,6 @@ pub(super) fn spawn_http(
         health: health.clone(),
         exporter: Some(exporter),
     });
-    let listeners = http::Listeners {
-        gateway: Some(listeners.gateway),
-        gateway_unix: listeners.gateway_socket,
-        admin: Some(listeners.admin),
-    };
     tasks.spawn("http", move |mut stop| async move { http::run(listeners, service, stop.told()).await });
 }
 

@@ -8,12 +8,15 @@
 mod admin;
 mod answer;
 mod auth;
+#[doc(hidden)]
+pub mod bench;
 mod body;
 mod error;
 mod gateway;
 mod guard;
 mod health;
 mod openapi;
+mod panic;
 mod path;
 mod ratelimit;
 mod request_id;

@@ -1,6 +1,9 @@
 //! The fields `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers) for the
 //! tightest limit: the one of which the smallest part is left.
 
+use std::fmt::Write as _;
+
+use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::answer::Answer;
@@ -18,20 +21,36 @@ const INTEGER_MAX: i64 = 999_999_999_999_999;
 /// Adds both fields, when any limit has a cap.
 pub(super) fn describe(answer: &mut Answer, limits: &[LimitState], now: Millis) {
     let Some((cap, left, state)) = tightest(limits) else { return };
-    let name = name(state);
-    let window = window_s(state.limit.period).map_or(String::new(), |seconds| format!(";w={seconds}"));
+    // Both fields in one buffer, which their values share: this is part of every reserve.
+    let mut text = String::with_capacity(192);
+    push_name(&mut text, state);
+    let name = text.len();
+    push_number(&mut text, ";q=", cap.min(INTEGER_MAX));
+    if let Some(seconds) = window_s(state.limit.period) {
+        push_number(&mut text, ";w=", seconds.into());
+    }
     // The draft's other units do not fit money and tokens; the name says what is counted.
-    let unit = if state.limit.metric == Metric::Concurrency { ";qu=\"concurrent-requests\"" } else { "" };
-    let resets = state.resets_at.map_or(String::new(), |at| format!(";t={}", wait_s(at, now)));
-    let fields = [
-        (POLICY, format!("\"{name}\";q={}{window}{unit}", cap.min(INTEGER_MAX))),
-        (LIMIT, format!("\"{name}\";r={}{resets}", left.min(INTEGER_MAX))),
-    ];
-    for (field, text) in fields {
-        if let Ok(value) = HeaderValue::try_from(text) {
+    if state.limit.metric == Metric::Concurrency {
+        text.push_str(";qu=\"concurrent-requests\"");
+    }
+    let policy = text.len();
+    text.extend_from_within(..name);
+    push_number(&mut text, ";r=", left.min(INTEGER_MAX));
+    if let Some(at) = state.resets_at {
+        push_number(&mut text, ";t=", wait_s(at, now));
+    }
+    let text = Bytes::from(text);
+    for (field, value) in [(POLICY, text.slice(..policy)), (LIMIT, text.slice(policy..))] {
+        if let Ok(value) = HeaderValue::from_maybe_shared(value) {
             answer.header(field, value);
         }
     }
+}
+
+fn push_number(text: &mut String, parameter: &str, number: i64) {
+    text.push_str(parameter);
+    // Writing into memory cannot fail.
+    let _ = write!(text, "{number}");
 }
 
 /// Cap, what is left of it, and the limit.
@@ -47,10 +66,10 @@ fn tightest(limits: &[LimitState]) -> Option<(i64, i64, &LimitState)> {
     })
 }
 
-/// `platform/model/metric[/period]`, escaped for a structured field's string.
-fn name(state: &LimitState) -> String {
+/// `"platform/model/metric[/period]"`, escaped for a structured field's string.
+fn push_name(name: &mut String, state: &LimitState) {
     let limit = &state.limit;
-    let mut name = String::with_capacity(48);
+    name.push('"');
     for part in [&limit.platform, &limit.model] {
         for c in part.chars() {
             if matches!(c, '"' | '\\') {
@@ -65,7 +84,7 @@ fn name(state: &LimitState) -> String {
         name.push('/');
         name.push_str(&period);
     }
-    name
+    name.push('"');
 }
 
 /// The window's length; a month's is not fixed, so it has none.
@@ -86,12 +105,14 @@ fn wait_s(at: Millis, now: Millis) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::quota::limit::Limit;
 
     fn state(platform: &str, metric: Metric, period: Period, cap: Option<i64>, used: i64) -> LimitState {
         let resets_at = (period != Period::None).then_some(Millis(61_001));
-        let limit = Limit { platform: platform.into(), model: "*".into(), metric, period, cap };
+        let limit = Arc::new(Limit { platform: platform.into(), model: "*".into(), metric, period, cap });
         LimitState { limit, key: None, used, held: 0, resets_at }
     }
 

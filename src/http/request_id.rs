@@ -25,19 +25,29 @@ pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
 pub(super) fn fresh() -> HeaderValue {
     static PROCESS: OnceLock<u64> = OnceLock::new();
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let process = PROCESS.get_or_init(|| u64::from_le_bytes(random()));
+    let process = PROCESS.get_or_init(|| random() as u64);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    HeaderValue::try_from(format!("{process:016x}-{count:x}")).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    let mut text = [b'-'; 33];
+    hex(&mut text[..16], (*process).into());
+    hex(&mut text[17..], count.into());
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
-/// Random bytes from the operating system.
+/// Fills `text` with the last digits of a number.
+pub(super) fn hex(text: &mut [u8], mut number: u128) {
+    for digit in text.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
+    }
+}
+
+/// Unguessable bits from a generator of this thread, which takes its seed from the operating system: a
+/// system call for every id would cost more than the id.
 ///
 /// # Panics
-/// When there are none: a server that cannot make unguessable ids must not go on.
-pub(super) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    bytes
+/// When there is no seed: a server that cannot make unguessable ids must not go on.
+pub(super) fn random() -> u128 {
+    rand::random()
 }
 
 #[cfg(test)]

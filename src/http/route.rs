@@ -1,14 +1,7 @@
 //! From a request to its handler: path, method, credential, body, answer; and what is the same for
 //! every answer (request id, metrics, time budget).
 
-use std::{
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Instant,
-};
+use std::{pin::pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -19,7 +12,9 @@ use super::{
     answer::{Answer, Handled},
     body,
     error::{Problem, Word},
-    gateway, request_id,
+    gateway,
+    panic::Caught,
+    request_id,
 };
 use crate::metrics;
 
@@ -219,8 +214,13 @@ where
         };
     }
     let call = Call { service, method, query: head.uri.query(), headers: &head.headers, body: &body };
-    match tokio::time::timeout(config.request_budget, caught(gateway::handle(route, &call))).await {
-        Ok(handled) => handled,
+    let handler = pin!(gateway::handle(route, &call));
+    // The engine bounds a verb by itself; the budget here is for many in turn. A timer less for each call.
+    if route != Route::Batch && service.engine.verb_budget() <= config.request_budget {
+        return Caught(handler).await.unwrap_or_else(|| Err(failed()));
+    }
+    match tokio::time::timeout(config.request_budget, Caught(handler)).await {
+        Ok(handled) => handled.unwrap_or_else(|| Err(failed())),
         Err(_) => Err(Problem::unavailable("the call was not decided within its time budget")),
     }
 }
@@ -230,17 +230,6 @@ async fn administered(service: Arc<Service>, side: Side, head: Parts, body: Byte
     let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
     let call = Call { service: &service, method, query: head.uri.query(), headers: &head.headers, body: &body };
     admin::handle(route, &call).await
-}
-
-/// A handler that panics is a bug; its caller still gets an answer, and the connection goes on.
-async fn caught(handler: impl Future<Output = Handled>) -> Handled {
-    let mut handler = pin!(handler);
-    poll_fn(|cx| {
-        // Nothing of the handler is looked at after it has panicked.
-        let polled = catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx)));
-        polled.unwrap_or_else(|_| Poll::Ready(Err(failed())))
-    })
-    .await
 }
 
 fn nowhere() -> Problem {

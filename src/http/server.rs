@@ -11,6 +11,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout_at},
@@ -38,30 +39,46 @@ pub struct Listeners {
     pub gateway: Option<TcpListener>,
     pub gateway_unix: Option<UnixListener>,
     pub admin: Option<TcpListener>,
+    /// Runtimes that serve the gateway's connections, in turn; without any, the one that accepts.
+    pub threads: Vec<Handle>,
 }
 
 /// A listening socket.
 trait Accept: Send + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// The stream on its way to the runtime that serves it.
+    type Bare: Send + 'static;
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Bare>> + Send;
+    /// To be called where it is served.
+    fn arrive(bare: Self::Bare) -> io::Result<Self::Stream>;
 }
 
 impl Accept for TcpListener {
     type Stream = TcpStream;
+    type Bare = std::net::TcpStream;
 
-    async fn accept(&self) -> io::Result<TcpStream> {
+    async fn accept(&self) -> io::Result<Self::Bare> {
         let (stream, _) = TcpListener::accept(self).await?;
         // Answers are one write each: waiting to fill a segment only costs time.
         let _ = stream.set_nodelay(true);
-        Ok(stream)
+        stream.into_std()
+    }
+
+    fn arrive(bare: Self::Bare) -> io::Result<TcpStream> {
+        TcpStream::from_std(bare)
     }
 }
 
 impl Accept for UnixListener {
     type Stream = UnixStream;
+    type Bare = std::os::unix::net::UnixStream;
 
-    async fn accept(&self) -> io::Result<UnixStream> {
-        Ok(UnixListener::accept(self).await?.0)
+    async fn accept(&self) -> io::Result<Self::Bare> {
+        UnixListener::accept(self).await?.0.into_std()
+    }
+
+    fn arrive(bare: Self::Bare) -> io::Result<UnixStream> {
+        UnixStream::from_std(bare)
     }
 }
 
@@ -71,15 +88,19 @@ pub async fn run(listeners: Listeners, service: Arc<Service>, shutdown: impl Fut
     let (stop, stopped) = watch::channel(false);
     let gateway_gate = Arc::new(Semaphore::new(service.config.connections_max));
     let admin_gate = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    let here = vec![Handle::current()];
+    let threads = if listeners.threads.is_empty() { here.clone() } else { listeners.threads };
+    let gateway = Room { side: Side::Gateway, threads, gate: gateway_gate, service: service.clone(), stop: stopped };
+    let admin = Room { side: Side::Admin, threads: here, gate: admin_gate, ..gateway.clone() };
     let mut tasks = JoinSet::new();
-    if let Some(listener) = listeners.gateway {
-        tasks.spawn(listen(listener, Side::Gateway, service.clone(), gateway_gate.clone(), stopped.clone()));
-    }
     if let Some(listener) = listeners.gateway_unix {
-        tasks.spawn(listen(listener, Side::Gateway, service.clone(), gateway_gate, stopped.clone()));
+        tasks.spawn(listen(listener, gateway.clone()));
+    }
+    if let Some(listener) = listeners.gateway {
+        tasks.spawn(listen(listener, gateway));
     }
     if let Some(listener) = listeners.admin {
-        tasks.spawn(listen(listener, Side::Admin, service.clone(), admin_gate, stopped));
+        tasks.spawn(listen(listener, admin));
     }
     shutdown.await;
     service.health.set_draining();
@@ -87,14 +108,20 @@ pub async fn run(listeners: Listeners, service: Arc<Service>, shutdown: impl Fut
     while tasks.join_next().await.is_some() {}
 }
 
-async fn listen<L: Accept>(
-    listener: L,
+/// Where a listener's connections are served, and how many at once.
+#[derive(Clone)]
+struct Room {
     side: Side,
-    service: Arc<Service>,
+    threads: Vec<Handle>,
     gate: Arc<Semaphore>,
-    mut stop: watch::Receiver<bool>,
-) {
+    service: Arc<Service>,
+    stop: watch::Receiver<bool>,
+}
+
+async fn listen<L: Accept>(listener: L, room: Room) {
+    let Room { side, threads, gate, service, mut stop } = room;
     let mut connections = JoinSet::new();
+    let mut turns = threads.iter().cycle();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -115,7 +142,17 @@ async fn listen<L: Accept>(
             permit = admitted(&gate, side) => permit,
             _ = stop.changed() => break,
         };
-        connections.spawn(connection(stream, side, service.clone(), permit, stop.clone()));
+        let (service, stop) = (service.clone(), stop.clone());
+        let served = async move {
+            match L::arrive(stream) {
+                Ok(stream) => connection(stream, side, service, permit, stop).await,
+                Err(error) => tracing::warn!(%error, listener = side.as_str(), "a connection got lost"),
+            }
+        };
+        match turns.next() {
+            Some(thread) => connections.spawn_on(served, thread),
+            None => connections.spawn(served),
+        };
     }
     drop(listener);
     let deadline = Instant::now() + service.config.drain_deadline;

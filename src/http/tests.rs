@@ -33,6 +33,7 @@ impl Server {
             gateway: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
             gateway_unix: Some(UnixListener::bind(socket.path().join("q.sock")).unwrap()),
             admin: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
+            threads: Vec::new(),
         };
         let gateway = listeners.gateway.as_ref().unwrap().local_addr().unwrap();
         let admin = listeners.admin.as_ref().unwrap().local_addr().unwrap();

@@ -24,7 +24,7 @@ pub(super) async fn answer(call: &Call<'_>, account: &str) -> Handled {
     if metric == Metric::Concurrency {
         return Err(Problem::invalid("metric", "concurrency has no window to reset"));
     }
-    let op_id = OpId::new(format!("reset-{:032x}", u128::from_le_bytes(random())));
+    let op_id = OpId::new(format!("reset-{:032x}", random()));
     let reset = Reset {
         account,
         key: ask.key,

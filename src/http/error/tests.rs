@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::quota::limit::{Limit, Metric, Period};
 
@@ -42,13 +44,13 @@ fn statuses_are_those_of_the_protocol() {
 #[test]
 fn a_denial_says_what_is_missing() {
     let state = LimitState {
-        limit: Limit {
+        limit: Arc::new(Limit {
             platform: "openai".into(),
             model: "*".into(),
             metric: Metric::Cost,
             period: Period::Day,
             cap: Some(10),
-        },
+        }),
         key: None,
         used: 8,
         held: 2,

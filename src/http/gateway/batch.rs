@@ -4,14 +4,13 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinSet;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use smallvec::{SmallVec, smallvec};
 
 use super::{charge, extend, refund, release, reserve, settle};
 use crate::{
@@ -19,9 +18,10 @@ use crate::{
         Service,
         answer::{Answer, Handled, Media},
         error::{Problem, Word},
+        panic::Caught,
         wire::{
             gateway::{self, OP_TAG, Op},
-            read::{self, Object},
+            read::{self, Bad, Object},
         },
     },
     metrics,
@@ -30,77 +30,92 @@ use crate::{
 
 /// Operations of one batch that run at once: enough to fill a pipeline, few enough that a batch
 /// does not push single calls aside.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 
 /// How long a batch goes on asking once an operation of it could not be decided.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) async fn answer(service: &Arc<Service>, body: &[u8]) -> Handled {
+/// All in one task: operations that begin at once go to Redis in one write, and their answers come back
+/// in one read. A task for each would cost as much as the half of an operation.
+pub(super) async fn answer(service: &Service, body: &[u8]) -> Handled {
     let ops = gateway::batch(read::text_of(body)?)?;
-    let (next, undecided) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let work = Arc::new(Work { lanes: lanes(&ops), next, begun: Instant::now(), undecided });
-    let mut workers = JoinSet::new();
-    for _ in 0..work.lanes.len().min(AT_ONCE) {
-        workers.spawn(work.clone().run(service.clone()));
-    }
+    let work = Work { service, begun: Instant::now(), undecided: AtomicBool::new(false) };
     let mut answers: Vec<Option<Answer>> = vec![None; ops.len()];
-    while let Some(joined) = workers.join_next().await {
-        for (place, answer) in joined.unwrap_or_default() {
+    let mut running = FuturesUnordered::new();
+    let mut waiting = lanes(&ops).into_iter();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(lane) = waiting.next()
+        {
+            // Told to the compiler, which cannot tell by itself that it may move to another thread.
+            let run: Pin<Box<dyn Future<Output = Answers> + Send>> = Box::pin(work.run(lane));
+            running.push(Caught(run));
+        }
+        let Some(done) = running.next().await else { break };
+        for (place, answer) in done.unwrap_or_default() {
             answers[place] = Some(answer);
         }
     }
     Ok(Answer::new(hyper::StatusCode::OK, Media::Json, joined(answers), "ok"))
 }
 
-/// Operations that follow one another: their places and texts.
-type Lane = Vec<(usize, Box<str>)>;
+/// An operation, read as far as its verb.
+struct Item<'t> {
+    place: usize,
+    op: Result<Op, Bad>,
+    text: &'t str,
+}
 
-struct Work {
-    lanes: Vec<Lane>,
-    next: AtomicUsize,
+/// Operations that follow one another.
+type Lane<'t> = SmallVec<[Item<'t>; 1]>;
+
+/// One lane for each reservation id. An account may be named or meant by its key's secret, so lanes
+/// do not look at it: ids that two accounts happen to share only wait for one another.
+fn lanes<'t>(ops: &[&'t str]) -> Vec<Lane<'t>> {
+    let mut lanes: Vec<Lane<'t>> = Vec::with_capacity(ops.len());
+    let mut of_id: HashMap<Cow<'t, str>, usize> = HashMap::new();
+    for (place, text) in ops.iter().enumerate() {
+        let (op, id) = match gateway::op(text) {
+            Ok((op, id)) => (Ok(op), id),
+            Err(bad) => (Err(bad), None),
+        };
+        let item = Item { place, op, text };
+        match id.map(|id| *of_id.entry(id).or_insert(lanes.len())) {
+            Some(lane) if lane < lanes.len() => lanes[lane].push(item),
+            Some(_) | None => lanes.push(smallvec![item]),
+        }
+    }
+    lanes
+}
+
+/// Answers with the places of their operations.
+type Answers = SmallVec<[(usize, Answer); 1]>;
+
+struct Work<'s> {
+    service: &'s Service,
     begun: Instant,
     /// An operation could not be decided.
     undecided: AtomicBool,
 }
 
-/// One lane for each reservation id. An account may be named or meant by its key's secret, so lanes
-/// do not look at it: ids that two accounts happen to share only wait for one another.
-fn lanes(ops: &[&str]) -> Vec<Lane> {
-    let mut lanes: Vec<Lane> = Vec::with_capacity(ops.len());
-    let mut of_id: HashMap<Cow<'_, str>, usize> = HashMap::new();
-    for (place, text) in ops.iter().enumerate() {
-        let id = gateway::op(text).ok().and_then(|(_, id)| id);
-        let lane = id.map_or(lanes.len(), |id| *of_id.entry(id).or_insert(lanes.len()));
-        if lane == lanes.len() {
-            lanes.push(Lane::new());
-        }
-        lanes[lane].push((place, (*text).into()));
-    }
-    lanes
-}
-
-impl Work {
-    async fn run(self: Arc<Self>, service: Arc<Service>) -> Vec<(usize, Answer)> {
-        let mut answers = Vec::new();
-        while let Some(lane) = self.lanes.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            for (place, text) in lane {
-                answers.push((*place, self.one(&service, text).await));
-            }
+impl Work<'_> {
+    async fn run(&self, lane: Lane<'_>) -> Answers {
+        let mut answers = Answers::with_capacity(lane.len());
+        for item in lane {
+            let answer = match item.op {
+                Ok(op) => self.one(op, item.text).await,
+                Err(bad) => Problem::from(bad).answer(),
+            };
+            answers.push((item.place, answer));
         }
         answers
     }
-}
 
-impl Work {
-    async fn one(&self, service: &Service, text: &str) -> Answer {
-        let (op, _) = match gateway::op(text) {
-            Ok(op) => op,
-            Err(bad) => return Problem::from(bad).answer(),
-        };
+    async fn one(&self, op: Op, text: &str) -> Answer {
         let answer = if self.is_hopeless() {
             Problem::unavailable("other operations of the batch could not be decided in time").answer()
         } else {
-            Answer::from(dispatch(service, op, text).await)
+            Answer::from(dispatch(self.service, op, text).await)
         };
         if answer.code == Code::Unavailable.as_str() {
             self.undecided.store(true, Ordering::Relaxed);
@@ -157,7 +172,7 @@ mod tests {
             r#"[]"#,
         ];
         let places: Vec<Vec<usize>> =
-            lanes(&ops).iter().map(|lane| lane.iter().map(|(place, _)| *place).collect()).collect();
+            lanes(&ops).iter().map(|lane| lane.iter().map(|item| item.place).collect()).collect();
         assert_eq!(places, [vec![0, 2, 3], vec![1], vec![4], vec![5]]);
     }
 

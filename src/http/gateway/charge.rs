@@ -8,7 +8,6 @@ use crate::{
         settle::{Price, Settle},
     },
     http::{Service, answer::Handled, error::Problem, wire::gateway},
-    quota::entry::LogFields,
 };
 
 pub(super) async fn answer(service: &Service, ask: gateway::Charge, header: Option<&str>) -> Handled {
@@ -35,6 +34,7 @@ fn asked(ask: gateway::Charge, header: Option<&str>) -> Result<Charge, Problem> 
         (Price::Unsaid, Some(_)) | (_, None) => {}
         _ => return Err(Problem::invalid("estimate", "amount, usage and estimate exclude each other")),
     }
+    let counted = [ask.prompt_tokens, ask.completion_tokens, ask.cached_tokens];
     Ok(Charge {
         settle: Settle {
             payer: payer(ask.account, ask.api_key)?,
@@ -45,16 +45,7 @@ fn asked(ask: gateway::Charge, header: Option<&str>) -> Result<Charge, Problem> 
             key: ask.key,
             platform: ask.platform,
             model: ask.model,
-            log: LogFields {
-                prompt_tokens: ask.prompt_tokens.map(|count| count.0),
-                completion_tokens: ask.completion_tokens.map(|count| count.0),
-                cached_tokens: ask.cached_tokens.map(|count| count.0),
-                duration_ms: ask.duration_ms.map(|count| count.0),
-                stream: ask.stream,
-                ip: ask.ip.map(|ip| ip.0.to_string()),
-                meta: ask.meta.map(|meta| meta.0),
-                ..LogFields::default()
-            },
+            log: settle::logged(counted, ask.duration_ms, ask.stream, ask.ip, ask.meta),
         },
         estimate,
         tokens: ask.tokens.map(|tokens| tokens.0),

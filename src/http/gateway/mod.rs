@@ -8,8 +8,8 @@ mod charge;
 mod extend;
 mod refund;
 mod release;
-mod reserve;
-mod settle;
+pub(super) mod reserve;
+pub(super) mod settle;
 
 use hyper::HeaderMap;
 
@@ -17,7 +17,7 @@ use super::{
     admin,
     answer::Handled,
     error::Problem,
-    request_id::random,
+    request_id::{hex, random},
     route::{Call, Route},
     wire::{read, scalar::Secret},
 };
@@ -95,8 +95,10 @@ pub(super) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Pr
 
 /// An id made by the server: `q-` and 128 random bits.
 fn made_up_id() -> ReservationId {
-    let id = format!("q-{:032x}", u128::from_le_bytes(random()));
-    ReservationId::new(id).expect("hexadecimal digits are id characters")
+    let mut id = *b"q-00000000000000000000000000000000";
+    hex(&mut id[2..], random());
+    let id = std::str::from_utf8(&id).ok().and_then(|id| ReservationId::new(id).ok());
+    id.expect("hexadecimal digits are id characters")
 }
 
 /// The engine's answer, and whether it is a repeated one; a refusal is a problem.

@@ -10,6 +10,7 @@ use crate::{
         ratelimit,
         wire::{answer, gateway, limit::LimitLive, word::Expiry},
     },
+    quota::clock::Millis,
 };
 
 pub(super) async fn answer(service: &Service, ask: gateway::Reserve, header: Option<&str>) -> Handled {
@@ -23,6 +24,10 @@ pub(super) async fn answer(service: &Service, ask: gateway::Reserve, header: Opt
             return Ok(answer);
         }
     };
+    Ok(shown(&reserved, replayed, verbose, now))
+}
+
+pub(in crate::http) fn shown(reserved: &Reserved, replayed: bool, verbose: bool, now: Millis) -> Answer {
     let degraded = reserved.balance.is_none();
     let mut answer = Answer::ok(&answer::Reserved {
         id: &reserved.id,
@@ -37,7 +42,7 @@ pub(super) async fn answer(service: &Service, ask: gateway::Reserve, header: Opt
         replayed,
     });
     ratelimit::describe(&mut answer, &reserved.limits, now);
-    Ok(answer.replayed(replayed).degraded(degraded))
+    answer.replayed(replayed).degraded(degraded)
 }
 
 /// The engine's answer, and whether it is a repeated one.

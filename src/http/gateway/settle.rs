@@ -7,7 +7,7 @@ use crate::{
         Service,
         answer::{Answer, Handled},
         error::Problem,
-        wire::{answer, gateway, scalar},
+        wire::{answer, gateway, meta::Meta, scalar},
     },
     metrics,
     quota::entry::LogFields,
@@ -19,7 +19,7 @@ pub(super) async fn answer(service: &Service, ask: gateway::Settle, header: Opti
 }
 
 /// The answer of settle and charge.
-pub(super) fn shown(settled: &Settled, replayed: bool) -> Answer {
+pub(in crate::http) fn shown(settled: &Settled, replayed: bool) -> Answer {
     if settled.clamped && !replayed {
         metrics::settle_clamped();
     }
@@ -47,6 +47,7 @@ fn asked(ask: gateway::Settle, header: Option<&str>) -> Result<Settle, Problem> 
     if !last && price == Price::Unsaid {
         return Err(Problem::invalid("amount", "a settle that is not final says what was spent so far"));
     }
+    let counted = [ask.prompt_tokens, ask.completion_tokens, ask.cached_tokens];
     Ok(Settle {
         payer: payer(ask.account, ask.api_key)?,
         id: required("id", id_of("id", ask.id, header)?)?,
@@ -56,16 +57,7 @@ fn asked(ask: gateway::Settle, header: Option<&str>) -> Result<Settle, Problem> 
         key: ask.key,
         platform: ask.platform,
         model: ask.model,
-        log: LogFields {
-            prompt_tokens: ask.prompt_tokens.map(|count| count.0),
-            completion_tokens: ask.completion_tokens.map(|count| count.0),
-            cached_tokens: ask.cached_tokens.map(|count| count.0),
-            duration_ms: ask.duration_ms.map(|count| count.0),
-            stream: ask.stream,
-            ip: ask.ip.map(|ip| ip.0.to_string()),
-            meta: ask.meta.map(|meta| meta.0),
-            ..LogFields::default()
-        },
+        log: logged(counted, ask.duration_ms, ask.stream, ask.ip, ask.meta),
     })
 }
 
@@ -81,6 +73,27 @@ pub(super) fn priced(
         (None, Some(_)) if !has_model => Err(Problem::invalid("model", "a usage is priced by its model")),
         (None, Some(usage)) => Ok(Price::Usage(usage.0)),
         (None, None) => Ok(Price::Unsaid),
+    }
+}
+
+/// What is only logged, of settle and charge. `counted`: tokens of the prompt, of the completion, cached.
+pub(super) fn logged(
+    counted: [Option<scalar::Count>; 3],
+    duration_ms: Option<scalar::Count>,
+    stream: Option<bool>,
+    ip: Option<scalar::Ip>,
+    meta: Option<Meta>,
+) -> LogFields {
+    let [prompt_tokens, completion_tokens, cached_tokens] = counted.map(|tokens| tokens.map(|count| count.0));
+    LogFields {
+        prompt_tokens,
+        completion_tokens,
+        cached_tokens,
+        duration_ms: duration_ms.map(|count| count.0),
+        stream,
+        ip: ip.map(|ip| ip.0.to_string()),
+        meta: meta.map(|meta| meta.0),
+        ..LogFields::default()
     }
 }
 

@@ -41,6 +41,7 @@ pub(super) fn engine() -> Arc<Engine> {
         abort,
         hold_free_models: true,
         trust_threshold: None,
+        trust_sidecars: 4,
         policy_cache_accounts: 10,
         log_ip: false,
         time_budget: std::time::Duration::from_millis(200),

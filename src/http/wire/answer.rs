@@ -15,7 +15,6 @@ use crate::quota::{
 /// 200 of reserve.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Reserved<'a> {
-    #[serde(serialize_with = "text")]
     pub(crate) id: &'a ReservationId,
     /// `granted`.
     pub(crate) outcome: &'static str,
@@ -44,7 +43,6 @@ pub(crate) struct Reserved<'a> {
 /// 200 of settle and charge.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Settled<'a> {
-    #[serde(serialize_with = "text")]
     pub(crate) id: &'a ReservationId,
     /// `settled`; `held` after `final: false`.
     pub(crate) outcome: &'static str,
@@ -81,7 +79,6 @@ pub(crate) struct Settled<'a> {
 /// 200 of release.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Released<'a> {
-    #[serde(serialize_with = "text")]
     pub(crate) id: &'a ReservationId,
     /// `released`.
     pub(crate) outcome: &'static str,
@@ -105,7 +102,6 @@ pub(crate) struct Released<'a> {
 /// 200 of extend.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Extended<'a> {
-    #[serde(serialize_with = "text")]
     pub(crate) id: &'a ReservationId,
     /// `extended`.
     pub(crate) outcome: &'static str,
@@ -129,11 +125,9 @@ pub(crate) struct Extended<'a> {
 /// 200 of refund.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Refunded<'a> {
-    #[serde(serialize_with = "text")]
     pub(crate) op_id: &'a OpId,
     /// `refunded`.
     pub(crate) outcome: &'static str,
-    #[serde(serialize_with = "text")]
     pub(crate) of: &'a ReservationId,
     pub(crate) refunded: i64,
     pub(crate) balance: i64,
@@ -146,7 +140,6 @@ pub(crate) struct Refunded<'a> {
 /// 200 of balance: live numbers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Balance<'a> {
-    #[serde(serialize_with = "text")]
     pub(crate) account: &'a AccountId,
     pub(crate) balance: i64,
     pub(crate) held: i64,
@@ -160,7 +153,6 @@ pub(crate) struct Balance<'a> {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct KeyBalance<'a> {
-    #[serde(serialize_with = "text")]
     pub(crate) key: &'a KeyId,
     /// Null: unlimited.
     #[schema(required)]

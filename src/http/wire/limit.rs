@@ -14,12 +14,10 @@ use super::{
 use crate::quota::{
     clock::Millis,
     id::{KeyId, Model, Platform},
-    limit::{Limit, Metric, Period},
+    limit::{LIMITS_MAX, Limit, Metric, Period},
     verdict::LimitState,
 };
 
-/// Limits of one account or key. A bound, so that an answer and a policy stay small.
-pub(crate) const LIMITS_MAX: usize = 256;
 /// Limits with the same platform and model: they share one field in Redis, and a ledger entry
 /// counts at most 255 of them over the eight fields that one call can touch.
 pub(crate) const LIMITS_TOGETHER_MAX: usize = 16;
@@ -110,7 +108,7 @@ impl<'a> From<&'a Limit> for LimitShown<'a> {
             platform: &limit.platform,
             model: &limit.model,
             metric: limit.metric.as_str(),
-            period: limit.period.as_text(),
+            period: limit.period.as_text().map(Into::into),
             cap: limit.cap,
         }
     }
@@ -145,7 +143,7 @@ impl<'a> From<&'a LimitState> for LimitLive<'a> {
             platform: &state.limit.platform,
             model: &state.limit.model,
             metric: state.limit.metric.as_str(),
-            period: state.limit.period.as_text(),
+            period: state.limit.period.as_text().map(Into::into),
             cap: state.limit.cap,
             used: state.used,
             held: state.held,

@@ -9,7 +9,7 @@ use utoipa::{
 };
 
 use super::{
-    limit::{LIMITS_MAX, LimitRule, Limits},
+    limit::{LimitRule, Limits},
     meta::Meta,
     scalar::{
         COUNT_MAX, Cap, Count, GroupOrNull, InstantOrNull, Ip, Level, Network, PAGE_MAX, PageLimit, Secret, Sha256,
@@ -20,6 +20,7 @@ use crate::quota::{
     amount::{AMOUNT_MAX, COUNTER_MAX},
     clock::Millis,
     id::{AccountId, KeyId, Model, OpId, Platform, ReservationId},
+    limit::LIMITS_MAX,
 };
 
 const ID_PATTERN: &str = "^[A-Za-z0-9._:@-]{1,128}$";
