@@ -13,13 +13,17 @@ TRACES := conv code
 # How many seeds `make soak` runs, and from which on.
 SEEDS := 2000
 FIRST := 1
+# Flags for `make bench-peers`, such as --rounds 1 --only pair --markdown.
+PEERS :=
 # How long `make fuzz` may take, in seconds.
 FUZZ_SECONDS := 300
+# How long the benchmarks of `make bench` may take, in seconds, once they are compiled.
+BENCH_SECONDS := 600
 
-.PHONY: help run build test soak lint deny bench loadtest fuzz clean need-build
+.PHONY: help run build test soak lint deny bench bench-instructions bench-peers loadtest fuzz clean need-build
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Install redis-server if missing, build, and serve with a demo account
 	@.ci/need redis
@@ -58,7 +62,17 @@ deny: need-build ## Licences, advisories and sources of all dependencies
 
 bench: need-build ## Run the benchmarks
 	@.ci/need redis postgres mariadb
-	cargo bench --package quotad --benches
+	cargo bench --package quotad --benches --no-run
+	timeout $(BENCH_SECONDS) cargo bench --package quotad --benches || \
+	  { echo "the benchmarks failed, or took more than $(BENCH_SECONDS) s" >&2; exit 1; }
+
+bench-instructions: need-build ## Instructions per operation, and how many it was last time
+	.ci/instructions
+
+bench-peers: build ## Compare with nginx + Lua, webdis and a bare Redis on this machine, print the table
+	@.ci/need redis nginx-lua webdis wrk
+	cargo build --release --package quotad-loadtest
+	PATH="$$PATH:/usr/sbin" target/release/quotad-loadtest peers --quotad $(QUOTAD) $(PEERS)
 
 loadtest: build ## Replay both traces against a fresh quotad, audit every unit, print the table
 	@.ci/need redis

@@ -1,49 +1,27 @@
 //! The pure part of a request: what the sidecar does before and after the script.
 
-use std::{collections::HashMap, hint::black_box, sync::Arc};
+#[path = "harness/cases.rs"]
+mod cases;
+#[path = "harness/sample.rs"]
+mod sample;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use std::hint::black_box;
+
+use cases::Cases;
 use quotad::quota::{
     clock::Millis,
     fingerprint::Fingerprint,
-    id::{AccountId, KeyId, Model, Platform},
-    limit::{Limit, Metric, Period},
-    policy::{AccountStatus, Ask, KeyPolicy, Policy, Trust},
+    id::{AccountId, Platform},
+    policy::Ask,
     tariff::Tariff,
     usage::Usage,
-    window::Zone,
 };
 
-fn policy() -> Policy {
-    let limit = |period| {
-        Arc::new(Limit {
-            platform: "openai".into(),
-            model: "*".into(),
-            metric: Metric::Cost,
-            period,
-            cap: Some(1 << 40),
-        })
-    };
-    Policy {
-        account: AccountId::new("acme").unwrap(),
-        version: 1,
-        status: AccountStatus::Enabled,
-        group: "default".into(),
-        credit_limit: 0,
-        zone: Zone::parse("Europe/Berlin").unwrap(),
-        trust: Trust::Off,
-        on_unavailable: None,
-        limits: vec![limit(Period::Day), limit(Period::Week), limit(Period::Month)],
-        keys: HashMap::from([(KeyId::new("k1").unwrap(), KeyPolicy::default())]),
-        name: None,
-        contact: None,
-    }
-}
+const USAGE: &str = r#"{"prompt_tokens":1180,"completion_tokens":310,"prompt_tokens_details":{"cached_tokens":1024}}"#;
 
-fn rules(c: &mut Criterion) {
-    let policy = policy();
-    let key = KeyId::new("k1").unwrap();
-    let (platform, model) = (Platform::new("openai").unwrap(), Model::new("gpt-4o").unwrap());
+fn main() {
+    let policy = sample::policy(AccountId::new("acme").expect("an id"));
+    let (key, model, platform) = (sample::key(), sample::model(), Platform::new("openai").expect("a name"));
     let ask = Ask {
         key: Some(&key),
         platform: Some(&platform),
@@ -51,36 +29,26 @@ fn rules(c: &mut Criterion) {
         client_ip: None,
         now: Millis(1_795_168_800_000),
     };
-    c.bench_function("admission: key, three calendar windows, computed anew", |b| {
-        b.iter(|| policy.admit(black_box(&ask)));
-    });
-    c.bench_function("fingerprint of a reserve", |b| {
-        let fields = [
-            Some("k1"),
-            Some("openai"),
-            Some("gpt-4o"),
-            Some("120000"),
-            None,
-            Some("300000"),
-            None,
-            Some("strict"),
-            None,
-            None,
-        ];
-        b.iter(|| Fingerprint::of("reserve", black_box(&fields)));
-    });
+    let content = [
+        Some("k1"),
+        Some("openai"),
+        Some("gpt-4o"),
+        Some("120000"),
+        None,
+        Some("300000"),
+        None,
+        Some("strict"),
+        None,
+        None,
+    ];
     let tariff = Tariff::builtin();
-    c.bench_function("price of an estimate", |b| {
-        b.iter(|| tariff.estimate(black_box("gpt-4o"), "default", 1200, Some(800)));
+    let mut cases = Cases::default();
+    cases.add("admission: key, three calendar windows, computed anew", || policy.admit(black_box(&ask)));
+    cases.add("fingerprint of a reserve", || Fingerprint::of("reserve", black_box(&content)));
+    cases.add("price of an estimate", || tariff.estimate(black_box("gpt-4o"), "default", 1200, Some(800)));
+    cases.add("usage object read and priced", || {
+        let usage = Usage::from_json(black_box(USAGE)).expect("a usage");
+        tariff.cost("gpt-4o", "default", &usage)
     });
-    let text = r#"{"prompt_tokens":1180,"completion_tokens":310,"prompt_tokens_details":{"cached_tokens":1024}}"#;
-    c.bench_function("usage object read and priced", |b| {
-        b.iter(|| {
-            let usage = Usage::from_json(black_box(text)).unwrap();
-            tariff.cost("gpt-4o", "default", &usage)
-        });
-    });
+    cases.run();
 }
-
-criterion_group!(benches, rules);
-criterion_main!(benches);

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     client::{Target, Waits},
     drive::{Extent, Pace},
+    peers::args::PeersArgs,
     profile::Profile,
 };
 
@@ -27,6 +28,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Measures what the scripts of each verb cost in Redis.
     RedisCost(Box<RedisCostArgs>),
+    /// Measures quotad against nginx + Lua, webdis and a bare Redis, all started for it.
+    Peers(Box<PeersArgs>),
 }
 
 /// Where the server is.
@@ -250,7 +253,7 @@ mod tests {
         let words = ["quotad-loadtest", "run"].into_iter().chain(line.split_whitespace());
         match Cli::try_parse_from(words).unwrap().command {
             Command::Run(args) => *args,
-            Command::RedisCost(_) => unreachable!("the line begins with run"),
+            Command::RedisCost(_) | Command::Peers(_) => unreachable!("the line begins with run"),
         }
     }
 

@@ -18,6 +18,7 @@ mod lag;
 mod ledger;
 mod life;
 mod meter;
+mod peers;
 mod price;
 mod profile;
 mod redis_cost;
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let threads = match &cli.command {
         Command::Run(args) => args.threads.max(1),
-        Command::RedisCost(_) => 1,
+        Command::RedisCost(_) | Command::Peers(_) => 1,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let result = runtime.map_err(|error| format!("no runtime: {error}")).and_then(|runtime| {
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
             match cli.command {
                 Command::Run(args) => run::run(&args).await,
                 Command::RedisCost(args) => redis_cost::run(&args).await.map(|()| true),
+                Command::Peers(args) => peers::run(*args).await,
             }
         });
         runtime.block_on(work).map_err(|error| format!("the run ended badly: {error}"))?

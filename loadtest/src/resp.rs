@@ -52,18 +52,28 @@ impl Resp {
     /// # Errors
     /// As [`Resp::ask`].
     pub async fn ask_many(&mut self, words: &[&str], times: usize) -> Result<Vec<String>, String> {
-        let mut command = format!("*{}\r\n", words.len());
-        for word in words {
-            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
+        let commands = command(words).repeat(times);
+        self.exchange(&commands, times).await
+    }
+
+    /// Sends several commands at once and reads all answers.
+    ///
+    /// # Errors
+    /// As [`Resp::ask`].
+    pub async fn ask_each(&mut self, commands: &[Vec<&str>]) -> Result<Vec<String>, String> {
+        let text: String = commands.iter().map(|words| command(words)).collect();
+        self.exchange(&text, commands.len()).await
+    }
+
+    async fn exchange(&mut self, commands: &str, answers: usize) -> Result<Vec<String>, String> {
         let broken = |error: std::io::Error| format!("the connection to Redis broke: {error}");
-        self.0.write_all(command.repeat(times).as_bytes()).await.map_err(broken)?;
+        self.0.write_all(commands.as_bytes()).await.map_err(broken)?;
         self.0.flush().await.map_err(broken)?;
-        let mut answers = Vec::with_capacity(times);
-        for _ in 0..times {
-            answers.push(self.answer().await?);
+        let mut read = Vec::with_capacity(answers);
+        for _ in 0..answers {
+            read.push(self.answer().await?);
         }
-        Ok(answers)
+        Ok(read)
     }
 
     async fn answer(&mut self) -> Result<String, String> {
@@ -98,6 +108,16 @@ impl Resp {
         id.ok_or_else(|| "INFO names no process_id".to_owned())
     }
 
+    /// Bytes that the server says it uses.
+    ///
+    /// # Errors
+    /// As [`Resp::ask`], and when it does not say.
+    pub async fn used_memory(&mut self) -> Result<u64, String> {
+        let info = self.ask(&["INFO", "memory"]).await?;
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
+        used.ok_or_else(|| "INFO names no used_memory".to_owned())
+    }
+
     /// Sets the counters of `INFO commandstats` to 0.
     ///
     /// # Errors
@@ -116,6 +136,14 @@ impl Resp {
         stats.retain(|command, _| ["eval", "evalsha", "fcall"].contains(&command.as_str()));
         Ok(stats)
     }
+}
+
+fn command(words: &[&str]) -> String {
+    let mut command = format!("*{}\r\n", words.len());
+    for word in words {
+        command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    command
 }
 
 /// Reads lines like `cmdstat_evalsha:calls=3,usec=60,usec_per_call=20.00,…`.

@@ -20,13 +20,14 @@ use crate::client::{Client, Target, Waits};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A running server and its files; the files go when this goes.
 pub struct Server {
     child: Mutex<Child>,
     program: PathBuf,
     arguments: Vec<String>,
+    settings: Vec<(String, String)>,
     folder: TempDir,
     pub gateway: Target,
     pub admin: Target,
@@ -39,6 +40,18 @@ impl Server {
     /// # Errors
     /// A sentence when it cannot be started, ends, or is not ready in time.
     pub async fn start(program: &Path, more: &[String]) -> Result<Self, String> {
+        Self::start_with(program, more, Vec::new()).await
+    }
+
+    /// The same with settings that have no flag, as environment variables.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_with(
+        program: &Path,
+        more: &[String],
+        mut settings: Vec<(String, String)>,
+    ) -> Result<Self, String> {
         let folder = TempDir::with_prefix("quotad-loadtest-").map_err(|error| format!("no data directory: {error}"))?;
         // Both ports are taken at the same time, so that they differ; a moment later the server has them.
         let ports = [free_port()?, free_port()?];
@@ -51,11 +64,13 @@ impl Server {
         let mut arguments: Vec<String> =
             ["serve", "--gateway-listen", &gateway, "--admin-listen", &admin].map(str::to_owned).into();
         arguments.extend_from_slice(more);
-        let child = spawn(program, &arguments, folder.path(), &admin_token)?;
+        settings.push(("QUOTAD_ADMIN_TOKEN".to_owned(), admin_token.clone()));
+        let child = spawn(program, &arguments, folder.path(), &settings)?;
         let server = Self {
             child: Mutex::new(child),
             program: program.to_owned(),
             arguments,
+            settings,
             folder,
             gateway: Target::Tcp(gateway),
             admin: Target::Tcp(admin),
@@ -72,8 +87,21 @@ impl Server {
     pub async fn kill_and_start(&self) -> Result<(), String> {
         let mut child = self.child.lock().await;
         child.kill().await.map_err(|error| format!("the server cannot be killed: {error}"))?;
-        *child = spawn(&self.program, &self.arguments, self.folder.path(), &self.admin_token)?;
+        *child = spawn(&self.program, &self.arguments, self.folder.path(), &self.settings)?;
         Ok(())
+    }
+
+    /// The process, while it runs.
+    pub async fn process_id(&self) -> Option<u32> {
+        self.child.lock().await.id()
+    }
+
+    /// SIGKILL, and the end is waited for.
+    ///
+    /// # Errors
+    /// A sentence when it cannot be killed.
+    pub async fn kill(self) -> Result<(), String> {
+        self.child.into_inner().kill().await.map_err(|error| format!("the server cannot be killed: {error}"))
     }
 
     async fn wait_ready(&self) -> Result<(), String> {
@@ -126,13 +154,15 @@ impl Server {
     }
 }
 
-fn spawn(program: &Path, arguments: &[String], data: &Path, admin_token: &str) -> Result<Child, String> {
+fn spawn(program: &Path, arguments: &[String], data: &Path, settings: &[(String, String)]) -> Result<Child, String> {
     Command::new(program)
         .args(arguments)
         .arg("--data")
         .arg(data)
-        .env("QUOTAD_ADMIN_TOKEN", admin_token)
+        .envs(settings.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
+        // Its addresses; standard output is for results.
+        .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("{} cannot be started: {error}", program.display()))
