@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use crate::{
     config::{Config, Loaded, RedisChoice, secret::Secret},
     embedded::{self, Embedded, checks, lock::DataLock},
-    engine::{Engine, ports::ServerFacts},
+    engine::{Engine, outbox::Courier, ports::ServerFacts},
     http::Health,
     metrics::Exporter,
 };
@@ -271,6 +271,8 @@ fn start(config: &Config, house: House, threads: &[Handle]) -> Running {
     }
     let replayer = engine.clone();
     running.upkeep.spawn("spool-replay", move |stop| replayer.run_replay(stop.signal()));
+    let courier = Courier::new(engine.clone(), database.outbox);
+    running.upkeep.spawn("outbox", move |stop| courier.run(stop.signal()));
     let (fitness, stream) = (health.clone(), redis.stream);
     running
         .upkeep

@@ -143,6 +143,8 @@ static SPOOLED: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_s
 static SPOOL_ENTRIES: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_spool_entries"));
 static SPOOL_REPLAYED: Family<Counter, { REPLAYS.len() }> =
     Family::new(|result| metrics::counter!("quotad_spool_replayed_total", "result" => REPLAYS[result]));
+static CREDITS_OWED: Family<Gauge, 1> = Family::new(|_| metrics::gauge!("quotad_credits_owed"));
+static CREDITS_REFUSED: Family<Counter, 1> = Family::new(|_| metrics::counter!("quotad_credits_refused_total"));
 
 /// One request or batch operation of [`VERBS`], answered with one of [`CODES`].
 pub fn answered(verb: &'static str, code: &'static str) {
@@ -310,6 +312,16 @@ pub fn spool_entries(entries: usize) {
 /// An operation was brought from the spool to Redis, with one of [`REPLAYS`].
 pub fn spool_replayed(result: &'static str) {
     SPOOL_REPLAYED.with(place(REPLAYS, result), |counter| counter.increment(1));
+}
+
+/// What a look at the outbox found due and not in the ledger.
+pub fn credits_owed(credits: usize) {
+    CREDITS_OWED.with(0, |gauge| gauge.set(credits as f64));
+}
+
+/// A credit that SQL owes was refused.
+pub fn credit_refused() {
+    CREDITS_REFUSED.with(0, |counter| counter.increment(1));
 }
 
 #[cfg(test)]

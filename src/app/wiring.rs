@@ -17,7 +17,7 @@ use crate::{
     config::{Config, secret::Secret},
     engine::{
         Engine,
-        ports::{Counters, LedgerStore, PolicyStore, Posting, Spool, Stream},
+        ports::{Counters, LedgerStore, Outbox, PolicyStore, Posting, Spool, Stream},
         unload::Unloader,
     },
     http::{self, Health, Service, Tokens},
@@ -35,6 +35,7 @@ pub(super) struct Database {
     pub policies: Arc<dyn PolicyStore>,
     pub ledger: Arc<dyn LedgerStore>,
     pub posting: Arc<dyn Posting>,
+    pub outbox: Arc<dyn Outbox>,
     store: Arc<sql::Store>,
 }
 
@@ -65,7 +66,13 @@ pub(super) async fn open_database(config: &Config) -> Result<Database, Failure> 
         sql::OpenError::Url(sentence) => Failure::Config(vec![format!("`database_url`: {sentence}")]),
         error => Failure::backend(error),
     })?;
-    Ok(Database { policies: store.clone(), ledger: store.clone(), posting: store.clone(), store })
+    Ok(Database {
+        policies: store.clone(),
+        ledger: store.clone(),
+        posting: store.clone(),
+        outbox: store.clone(),
+        store,
+    })
 }
 
 /// `config.redis` (time budget, in-flight bound, tombstones), `config.constants.shards`; a connection

@@ -54,6 +54,15 @@ pub struct Adjusted {
 }
 
 impl CreditKind {
+    pub const ALL: [CreditKind; 5] =
+        [CreditKind::Topup, CreditKind::Grant, CreditKind::Redeem, CreditKind::Referral, CreditKind::Adjust];
+
+    /// The kind of that word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// The word on the wire and in the ledger.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -23,6 +23,7 @@ mod flight;
 pub mod keys;
 mod limits;
 mod load;
+pub mod outbox;
 pub mod patch;
 mod policies;
 pub mod ports;

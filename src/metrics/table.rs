@@ -226,6 +226,14 @@ pub const METRICS: &[Metric] = &[
         &[("result", REPLAYS)],
         "Of those, the ones brought to Redis; `refused` are kept in the spool's file of that name",
     ),
+    row(
+        "quotad_credits_owed",
+        Kind::Gauge,
+        NONE,
+        &[],
+        "Credits of codes and referrals that wait for Redis, at the last look; above 0 for minutes: see the log",
+    ),
+    row("quotad_credits_refused_total", Kind::Counter, NONE, &[], "Times that such a credit was refused"),
     row("quotad_policy_reloads_total", Kind::Counter, NONE, &[("reason", RELOADS)], "Policies read from SQL"),
 ];
 

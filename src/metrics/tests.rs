@@ -31,6 +31,8 @@ fn what_is_recorded_is_rendered_and_in_the_table() {
     trusted_ended(1);
     spooled(2);
     spool_replayed("refused");
+    credits_owed(2);
+    credit_refused();
     let text = exporter.render();
     assert!(text.contains(r#"quotad_requests_total{verb="refund",code="refund_exceeds_charge"} 1"#), "{text}");
     assert!(text.contains(r#"quotad_request_seconds_bucket{verb="refund",le="0.003"}"#), "{text}");

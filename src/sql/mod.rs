@@ -15,6 +15,7 @@ mod ledger;
 mod marks;
 mod merge;
 mod mysql;
+mod outbox;
 mod policy;
 mod policy_rows;
 mod postgres;

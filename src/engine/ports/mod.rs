@@ -4,6 +4,7 @@
 
 mod backlog;
 mod counters;
+mod outbox;
 mod posting;
 mod spool;
 mod store;
@@ -17,6 +18,7 @@ pub use counters::{
     AdjustCall, ChargeCall, Cost, Counters, ExtendCall, Field, MendCall, OpRecord, RefundCall, Reply, ReserveCall,
     ResetCall, SettleCall, Status, UndoCall,
 };
+pub use outbox::{Closed, Due, Outbox, Owed};
 pub use posting::{Applied, Batch, Cause, Constants, Mark, Opened, Opening, Posting, compensation_id};
 pub use spool::{Spool, SpoolError};
 pub use store::{Audit, Drain, LedgerStore, Ledgered, Load, PolicyStore, Posted, StoreError};

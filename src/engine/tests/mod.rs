@@ -8,6 +8,7 @@ mod fake;
 mod holds;
 mod money;
 mod operations;
+mod outbox;
 mod reconcile;
 mod trust;
 mod trust_ends;

@@ -5,6 +5,7 @@
 mod cases_audit;
 mod cases_concurrent;
 mod cases_ledger;
+mod cases_outbox;
 mod cases_policy;
 mod cases_posting;
 mod cases_recovery;
@@ -156,6 +157,11 @@ contract! {
         the_sums_are_what_the_ledger_adds_up_to,
         sums_are_set_to_what_the_ledger_adds_up_to,
         sums_are_mended_beside_a_poster,
+    }
+    cases_outbox::{
+        what_is_owed_is_due_until_the_ledger_has_it,
+        one_of_many_takes_a_credit_that_is_owed,
+        a_credit_is_owed_with_its_cause_or_not_at_all,
     }
     cases_ledger::{
         an_operation_is_found_by_its_name,

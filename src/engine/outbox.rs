@@ -1,0 +1,147 @@
+//! Credits that SQL owes to Redis. Whoever writes one brings it at once, so that its call answers when
+//! the money can be spent; what a crash left behind is brought by the next look of any sidecar.
+//!
+//! A row is closed when the *ledger* has its credit, not when Redis said so: a Redis that lost its
+//! last second gets it again. It is never credited twice: while Redis remembers the operation it answers
+//! "replayed", and before a later attempt everything in the stream is posted and the ledger is asked.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{
+    Answer, Engine,
+    adjust::{Adjusted, Credit},
+    ports::{Closed, Due, Outbox, Owed, StoreError},
+};
+use crate::{
+    metrics,
+    quota::{
+        clock::Millis,
+        verdict::{Code, Verdict},
+    },
+};
+
+/// From the writing of a row to the first look: by then its writer has brought it and write-back has
+/// posted it, unless something died.
+pub const FIRST_LOOK_MS: i64 = 2_000;
+/// Between two looks for rows that are due.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Rows of one page.
+const PAGE: u32 = 100;
+/// Between two looks at a row: doubled each time, from the first to the last.
+const AGAIN_MS: i64 = 1_000;
+const AGAIN_MS_MAX: i64 = 300_000;
+
+/// How often a credit may have been brought before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// Its row was written by this very call.
+    First,
+    Later,
+}
+
+impl Engine {
+    /// Brings an owed credit to Redis: when this answers `Done` it can be spent on every sidecar.
+    /// Any number of calls credit it once.
+    pub async fn give(&self, owed: &Owed, attempt: Attempt) -> Answer<Adjusted> {
+        if attempt == Attempt::Later {
+            // Redis may have done it and forgotten its name: then it is in the ledger after this.
+            self.drain.drain(&owed.account).await?;
+        }
+        let credit = Credit {
+            account: owed.account.clone(),
+            op_id: owed.op_id.clone(),
+            amount: owed.amount,
+            kind: owed.kind,
+            note: owed.note.clone(),
+        };
+        self.credit(&credit).await
+    }
+}
+
+/// Looks after the outbox; one per sidecar.
+pub struct Courier {
+    engine: Arc<Engine>,
+    outbox: Arc<dyn Outbox>,
+}
+
+impl Courier {
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, outbox: Arc<dyn Outbox>) -> Self {
+        Self { engine, outbox }
+    }
+
+    /// Looks again and again until `stop` turns true or its sender is gone.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut ticks = tokio::time::interval(PAUSE);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                _ = ticks.tick() => {}
+            }
+            let looked = self.look().await;
+            if let (Err(error), false) = (&looked, failing) {
+                tracing::warn!(%error, "the outbox cannot be looked at; trying again");
+            }
+            failing = looked.is_err();
+        }
+    }
+
+    /// Looks at every row that is due: closes what is posted, brings the rest.
+    ///
+    /// # Errors
+    /// When the database does not answer. What was brought is brought.
+    pub async fn look(&self) -> Result<(), StoreError> {
+        let mut open = 0;
+        loop {
+            let now = self.engine.clock.now();
+            let due = self.outbox.due(now, PAGE).await?;
+            let last = due.len() < PAGE as usize;
+            let (posted, owed): (Vec<Due>, Vec<Due>) = due.into_iter().partition(|due| due.posted);
+            if !posted.is_empty() {
+                self.outbox.done(&posted, Closed::Credited, now).await?;
+            }
+            open += owed.len();
+            for due in &owed {
+                self.bring(due, now).await?;
+            }
+            if last {
+                metrics::credits_owed(open);
+                return Ok(());
+            }
+        }
+    }
+
+    async fn bring(&self, due: &Due, now: Millis) -> Result<(), StoreError> {
+        let until = Millis(now.0 + again_ms(due.attempts));
+        if !self.outbox.postpone(due, until).await? {
+            return Ok(());
+        }
+        let Owed { account, op_id, .. } = &due.owed;
+        match self.engine.give(&due.owed, Attempt::Later).await {
+            Ok(Verdict::Done { replayed, .. }) => {
+                if !replayed {
+                    tracing::warn!(%account, %op_id, "credited what a sidecar or Redis left undone");
+                }
+            }
+            Ok(Verdict::Refused(refusal)) => {
+                metrics::credit_refused();
+                tracing::error!(%account, %op_id, amount = due.owed.amount, refusal = refusal.detail,
+                    "a credit that is owed was refused");
+                if matches!(refusal.code, Code::AccountNotFound | Code::Conflict) {
+                    self.outbox.done(std::slice::from_ref(due), Closed::Refused(refusal.code), now).await?;
+                }
+            }
+            Err(reason) => tracing::warn!(%account, %op_id, %reason, "a credit that is owed waits"),
+        }
+        Ok(())
+    }
+}
+
+/// The pause after a look that found a row unposted, when there were `attempts` such looks before.
+fn again_ms(attempts: u32) -> i64 {
+    AGAIN_MS.checked_shl(attempts.min(20)).map_or(AGAIN_MS_MAX, |ms| ms.min(AGAIN_MS_MAX))
+}

@@ -1,0 +1,119 @@
+//! Credits that SQL owes: brought until the ledger has them, and credited once.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+
+use super::{
+    account, done,
+    fake::{Fake, reply, with_op},
+    op,
+};
+use crate::{
+    engine::{
+        adjust::CreditKind,
+        outbox::{Attempt, Courier},
+        ports::{Closed, Due, Outbox, Owed, Status, StoreError, Unavailable},
+    },
+    quota::{clock::Millis, verdict::Code},
+};
+
+fn owed() -> Owed {
+    Owed { account: account(), op_id: op("redeem:1"), kind: CreditKind::Redeem, amount: 70, note: None }
+}
+
+/// One row, and what was done to it.
+struct Row {
+    due: Mutex<Due>,
+    quicker: bool,
+    closed: Mutex<Vec<Closed>>,
+}
+
+impl Row {
+    fn new(posted: bool) -> Arc<Self> {
+        let due = Due { owed: owed(), due_at: Millis(0), attempts: 0, posted };
+        Arc::new(Self { due: Mutex::new(due), quicker: false, closed: Mutex::default() })
+    }
+
+    fn closed(&self) -> Vec<Closed> {
+        self.closed.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Outbox for Row {
+    async fn due(&self, now: Millis, _: u32) -> Result<Vec<Due>, StoreError> {
+        let due = self.due.lock().unwrap().clone();
+        Ok(if due.due_at <= now && self.closed().is_empty() { vec![due] } else { Vec::new() })
+    }
+
+    async fn postpone(&self, due: &Due, until: Millis) -> Result<bool, StoreError> {
+        let mut row = self.due.lock().unwrap();
+        if self.quicker || row.due_at != due.due_at {
+            return Ok(false);
+        }
+        (row.due_at, row.attempts) = (until, row.attempts + 1);
+        Ok(true)
+    }
+
+    async fn done(&self, _: &[Due], how: Closed, _: Millis) -> Result<(), StoreError> {
+        self.closed.lock().unwrap().push(how);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_credit_stays_open_until_the_ledger_has_it() {
+    let (fake, engine) = Fake::new(|_, seen| with_op(Status::Done, seen.amount, seen.fingerprint));
+    let outbox = Row::new(false);
+    let courier = Courier::new(engine, outbox.clone());
+    courier.look().await.unwrap();
+    courier.look().await.unwrap();
+    let verbs: Vec<_> = fake.state.lock().unwrap().seen.iter().map(|seen| seen.verb).collect();
+    assert_eq!(verbs, ["drain", "policy", "adjust"], "posted first, then asked; the next look is later");
+    let seen = &fake.seen("adjust")[0];
+    assert_eq!((seen.id.as_str(), seen.amount), ("redeem:1", 70));
+    assert_eq!(outbox.closed(), [], "Redis can still lose it");
+    {
+        let mut row = outbox.due.lock().unwrap();
+        (row.due_at, row.posted) = (Millis(0), true);
+    }
+    courier.look().await.unwrap();
+    assert_eq!((outbox.closed(), fake.seen("adjust").len()), (vec![Closed::Credited], 1));
+}
+
+#[tokio::test]
+async fn who_writes_it_brings_it_without_waiting_for_write_back() {
+    let (fake, engine) = Fake::new(|_, seen| with_op(Status::Done, seen.amount, seen.fingerprint));
+    let (given, _) = done(engine.give(&owed(), Attempt::First).await.unwrap());
+    assert_eq!((given.amount, given.balance), (70, 1_000_000));
+    assert_eq!(fake.seen("drain").len(), 0);
+}
+
+#[tokio::test]
+async fn another_sidecar_that_was_quicker_is_left_alone() {
+    let (fake, engine) = Fake::new(|_, seen| panic!("{} is not asked", seen.verb));
+    let row = Row::new(false).due.lock().unwrap().clone();
+    let outbox = Arc::new(Row { due: Mutex::new(row), quicker: true, closed: Mutex::default() });
+    Courier::new(engine, outbox.clone()).look().await.unwrap();
+    assert_eq!((outbox.closed(), fake.seen("drain").len()), (vec![], 0));
+}
+
+#[tokio::test]
+async fn what_can_never_be_credited_is_closed_and_the_rest_waits() {
+    let (fake, engine) = Fake::new(|_, _| reply(Status::OutOfRange));
+    let look = |outbox: &Arc<Row>| {
+        outbox.due.lock().unwrap().due_at = Millis(0);
+        let courier = Courier::new(engine.clone(), outbox.clone());
+        async move { courier.look().await.unwrap() }
+    };
+    let outbox = Row::new(false);
+    look(&outbox).await;
+    assert_eq!(outbox.closed(), [], "a balance that is full today has room another day");
+    fake.set(|world| world.outage = Some(Unavailable::Recovering));
+    look(&outbox).await;
+    assert_eq!((outbox.closed(), outbox.due.lock().unwrap().attempts), (vec![], 2));
+    fake.set(|world| (world.outage, world.policies) = (None, Default::default()));
+    look(&outbox).await;
+    assert_eq!(outbox.closed(), [Closed::Refused(Code::AccountNotFound)]);
+}
