@@ -14,7 +14,7 @@ use crate::quota::{
     counter::{AccountCounters, Head},
     id::{AccountId, KeyId, ReservationId},
     limit::{GroupField, Limit},
-    policy::{KeyPolicy, Policy},
+    policy::{KeyPolicy, KeyStanding, Policy},
     reservation::Record,
     verdict::LimitState,
 };
@@ -22,6 +22,7 @@ use crate::quota::{
 #[derive(Clone, Debug)]
 pub struct KeyBalance {
     pub key: KeyId,
+    pub standing: KeyStanding,
     /// Units left of the allowance, holds taken off; `None` is unlimited.
     pub left: Option<i64>,
     pub used: i64,
@@ -115,16 +116,17 @@ fn sheet(who: &Who, at: Millis, counters: &AccountCounters) -> Sheet {
         credit_limit: policy.credit_limit,
         used: head.used,
         requests: head.requests,
-        keys: keys.into_iter().map(|(key, rules)| key_balance(key, rules, counters)).collect(),
+        keys: keys.into_iter().map(|(key, rules)| key_balance(key, rules, at, counters)).collect(),
         limits,
         at,
     }
 }
 
-fn key_balance(key: &KeyId, rules: &KeyPolicy, counters: &AccountCounters) -> KeyBalance {
+fn key_balance(key: &KeyId, rules: &KeyPolicy, at: Millis, counters: &AccountCounters) -> KeyBalance {
     let counter = counters.keys.iter().find(|(of, _)| of == key).map(|(_, counter)| *counter).unwrap_or_default();
     KeyBalance {
         key: key.clone(),
+        standing: rules.standing(at, Some(counter.used)),
         left: rules.allowance.map(|allowance| (allowance - counter.used - counter.held).max(0)),
         used: counter.used,
         held: counter.held,

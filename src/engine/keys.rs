@@ -35,20 +35,16 @@ impl Engine {
     }
 
     async fn try_put_key(&self, account: &AccountId, key: &KeyId, patch: &KeyPatch) -> Step<Done<KeyPut>> {
-        let rules = self.reload(account).await?.ok_or_else(|| no_account(account))?;
-        // Two creations at once may both come here; the later one's secret is the one in force,
-        // and each answer shows its own.
-        let mut secret = None;
-        let mut patch = patch.clone();
-        if patch.secret_sha256.is_none() && !rules.policy.keys.contains_key(key) {
-            let text = format!("sk-{}", random_text(SECRET_CHARACTERS)?);
-            patch.secret_sha256 = Some(Sha256::digest(text.as_bytes()).into());
-            secret = Some(text);
-        }
+        // Two creations at once may both come here: the store tells which of them it was, and only that one's
+        // secret is in force and shown.
+        let text = format!("sk-{}", random_text(SECRET_CHARACTERS)?);
+        let first_secret_sha256 = Some(Sha256::digest(text.as_bytes()).into());
+        let patch = KeyPatch { first_secret_sha256, ..patch.clone() };
         let era = self.counters.era();
         let put = self.policies.put_key(account, key, &patch).await?;
         let (policy, created) = put.ok_or_else(|| no_account(account))?;
         let policy = self.in_force(policy, era).await?;
+        let secret = (created && patch.secret_sha256.is_none()).then_some(text);
         Ok(Done::now(KeyPut { policy, created, secret }))
     }
 

@@ -39,4 +39,9 @@ pub struct KeyPatch {
     pub group: Option<Option<Box<str>>>,
     pub limits: Option<Vec<Limit>>,
     pub secret_sha256: Option<[u8; 32]>,
+    /// What a key that is new gets for a secret when `secret_sha256` does not say it. Only the store can tell:
+    /// of several creations at once one finds no key.
+    pub first_secret_sha256: Option<[u8; 32]>,
+    pub name: Option<Option<Box<str>>>,
+    pub cross_group_retry: Option<bool>,
 }

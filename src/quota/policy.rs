@@ -28,6 +28,17 @@ pub enum KeyStatus {
     Disabled,
 }
 
+/// Where a key stands: what an operator set, what time did, and what was spent. In the order in which a call is
+/// refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyStanding {
+    Enabled,
+    Disabled,
+    Expired,
+    /// All of the allowance is spent. A larger one revives the key.
+    Exhausted,
+}
+
 /// How an account is trusted: work far below the balance may go unheld (rules, "Trust").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
@@ -80,6 +91,13 @@ pub struct KeyPolicy {
     pub group: Option<Box<str>>,
     pub limits: Vec<Arc<Limit>>,
     pub secret_sha256: Option<[u8; 32]>,
+    /// For people.
+    pub name: Option<Box<str>>,
+    /// Whether a retry may go on in another group than the reservation's.
+    pub cross_group_retry: bool,
+    /// `None`: made, or changed last, before this was kept.
+    pub created_at: Option<Millis>,
+    pub changed_at: Option<Millis>,
 }
 
 /// An account's rules at one version.
@@ -125,7 +143,32 @@ impl Policy {
     }
 }
 
+impl KeyStanding {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KeyStanding::Enabled => "enabled",
+            KeyStanding::Disabled => "disabled",
+            KeyStanding::Expired => "expired",
+            KeyStanding::Exhausted => "exhausted",
+        }
+    }
+}
+
 impl KeyPolicy {
+    /// Where the key stands at `now` with `used` units spent; holds are not spent yet. `None`: nobody knows what
+    /// is spent, so it does not count.
+    #[must_use]
+    pub fn standing(&self, now: Millis, used: Option<i64>) -> KeyStanding {
+        let spent = |allowance| used.is_some_and(|used| used >= allowance);
+        match self.status {
+            KeyStatus::Disabled => KeyStanding::Disabled,
+            KeyStatus::Enabled if self.expires_at.is_some_and(|expires_at| now >= expires_at) => KeyStanding::Expired,
+            KeyStatus::Enabled if self.allowance.is_some_and(spent) => KeyStanding::Exhausted,
+            KeyStatus::Enabled => KeyStanding::Enabled,
+        }
+    }
+
     /// An IPv4 address counts as such in either spelling: `10.0.0.1`, or `::ffff:10.0.0.1` as a
     /// dual-stack listener shows it; and so does an IPv4 network.
     pub(super) fn allows_ip(&self, client_ip: Option<IpAddr>) -> bool {
@@ -146,5 +189,32 @@ impl KeyPolicy {
 
     pub(super) fn allows_model(&self, model: Option<&Model>) -> bool {
         self.models.is_empty() || model.is_some_and(|model| self.models.contains(model))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_stands_as_the_first_reason_against_it_says() {
+        let key = |status, expires_at, allowance| KeyPolicy {
+            status,
+            expires_at: Some(Millis(expires_at)),
+            allowance,
+            ..KeyPolicy::default()
+        };
+        let (on, off) = (KeyStatus::Enabled, KeyStatus::Disabled);
+        for (key, used, standing) in [
+            (key(off, 5, Some(1)), Some(9), "disabled"),
+            (key(on, 10, Some(1)), Some(9), "expired"),
+            (key(on, 11, Some(9)), Some(9), "exhausted"),
+            (key(on, 11, Some(0)), Some(0), "exhausted"),
+            (key(on, 11, Some(10)), Some(9), "enabled"),
+            (key(on, 11, None), Some(i64::MAX), "enabled"),
+            (key(on, 11, Some(1)), None, "enabled"),
+        ] {
+            assert_eq!(key.standing(Millis(10), used).as_str(), standing, "{key:?} {used:?}");
+        }
     }
 }

@@ -97,6 +97,12 @@ pub(super) fn merge_key(mut key: KeyPolicy, patch: &KeyPatch) -> Result<KeyPolic
     if let Some(secret) = patch.secret_sha256 {
         key.secret_sha256 = Some(secret);
     }
+    if let Some(name) = &patch.name {
+        key.name = checked_text("name", name.as_deref())?;
+    }
+    if let Some(cross_group_retry) = patch.cross_group_retry {
+        key.cross_group_retry = cross_group_retry;
+    }
     Ok(key)
 }
 

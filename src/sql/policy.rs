@@ -17,7 +17,7 @@ use crate::{
         counter::{AccountCounters, Head, KeyCounter, WindowCounter, WindowCounters},
         id::{AccountId, KeyId, OpId},
         limit::{CounterCode, GroupField},
-        policy::Policy,
+        policy::{KeyPolicy, Policy},
     },
 };
 
@@ -116,7 +116,10 @@ impl PolicyStore for Store {
             let detail = format!("an account may have at most {KEYS_MAX} keys");
             return Err(StoreError::Refused { field: "key", detail });
         }
-        let merged = merge_key(before.unwrap_or_default(), patch)?;
+        let now = local_now();
+        let blank =
+            KeyPolicy { secret_sha256: patch.first_secret_sha256, created_at: Some(now), ..KeyPolicy::default() };
+        let merged = KeyPolicy { changed_at: Some(now), ..merge_key(before.unwrap_or(blank), patch)? };
         if let Some(secret) = &merged.secret_sha256
             && let Some(owner) = owner(&mut *session, secret).await?
             && owner != (account.clone(), key.clone())
@@ -129,7 +132,7 @@ impl PolicyStore for Store {
             save_limits(&mut *session, account, Some(key), &merged.limits).await?;
         }
         policy.keys.insert(key.clone(), merged);
-        save_account(&mut *session, &policy, local_now()).await?;
+        save_account(&mut *session, &policy, now).await?;
         session.commit().await?;
         Ok(Some((policy, created)))
     }

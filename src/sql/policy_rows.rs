@@ -39,8 +39,8 @@ pub(super) async fn load(session: &mut dyn Session, first: &str, last: &str) -> 
     let mut policies = accounts.iter().map(read_account).collect::<Result<Vec<_>, _>>()?;
     let keys = session
         .fetch(
-            "SELECT account, key_id, status, allowance, expires_at, models, networks, price_group, secret_sha256 \
-             FROM api_keys WHERE account >= ? AND account <= ?"
+            "SELECT account, key_id, status, allowance, expires_at, models, networks, price_group, secret_sha256, \
+             name, cross_group_retry, created_at, changed_at FROM api_keys WHERE account >= ? AND account <= ?"
                 .into(),
             &span,
         )
@@ -126,6 +126,10 @@ fn read_key(row: &Row) -> Result<(KeyId, KeyPolicy), StoreError> {
         group: row.opt_text(7)?.map(Into::into),
         limits: Vec::new(),
         secret_sha256: row.opt_blob(8)?.map(<[u8; 32]>::try_from).transpose().map_err(corrupt)?,
+        name: row.opt_text(9)?.map(Into::into),
+        cross_group_retry: row.int(10)? != 0,
+        created_at: row.opt_int(11)?.map(Millis),
+        changed_at: row.opt_int(12)?.map(Millis),
     };
     Ok((KeyId::new(row.text(1)?).map_err(corrupt)?, key))
 }
@@ -196,7 +200,8 @@ pub(super) async fn save_key(
     session
         .execute(
             "INSERT INTO api_keys (account, key_id, status, allowance, expires_at, models, networks, price_group, \
-             secret_sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+             secret_sha256, name, cross_group_retry, created_at, changed_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 .into(),
             &[
                 account.as_str().into(),
@@ -208,6 +213,10 @@ pub(super) async fn save_key(
                 networks.as_str().into(),
                 key.group.as_deref().into(),
                 secret.as_ref().map(<[u8; 32]>::as_slice).into(),
+                key.name.as_deref().into(),
+                i64::from(key.cross_group_retry).into(),
+                key.created_at.map(|at| at.0).into(),
+                key.changed_at.map(|at| at.0).into(),
             ],
         )
         .await?;

@@ -61,7 +61,8 @@ pub(super) async fn delete(call: &Call<'_>, account: &str) -> Handled {
     Ok(Answer::nothing())
 }
 
-fn page(limit: Option<&str>) -> Result<u32, Problem> {
+/// How many entries a page shall have, from the parameter `limit`.
+pub(super) fn page(limit: Option<&str>) -> Result<u32, Problem> {
     let Some(limit) = limit else { return Ok(PAGE_DEFAULT) };
     let digits = !limit.is_empty() && limit.bytes().all(|byte| byte.is_ascii_digit());
     let limit = limit.parse().ok().filter(|limit| digits && (1..=PAGE_MAX).contains(limit));

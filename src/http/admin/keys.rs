@@ -6,7 +6,7 @@ use crate::{
         ports::KeyPatch,
     },
     http::{
-        admin::accounts::live,
+        admin::accounts::{live, page},
         answer::{Answer, Handled},
         error::Problem,
         gateway::done,
@@ -17,10 +17,10 @@ use crate::{
             limit::LimitShown,
             read,
             report::{Key, Keys},
-            word,
         },
     },
     quota::{
+        clock::Millis,
         id::{AccountId, KeyId},
         policy::{KeyPolicy, Policy},
         verdict::Code,
@@ -33,7 +33,8 @@ pub(super) async fn put(call: &Call<'_>, account: &str, key: &str) -> Handled {
     let (made, _) = done(call.service.engine.put_key(&account, &key, &patch(put)).await)?;
     let rules = found(&made.policy, &key)?;
     let live = live(call, &account).await;
-    let shown = Key { secret: made.secret.as_deref(), ..shown(&account, &key, rules, live.as_ref()) };
+    let now = call.service.engine.clock.now();
+    let shown = Key { secret: made.secret.as_deref(), ..shown(&account, &key, rules, now, live.as_ref()) };
     Ok(Answer::ok(&shown).created(made.created))
 }
 
@@ -42,17 +43,25 @@ pub(super) async fn get(call: &Call<'_>, account: &str, key: &str) -> Handled {
     let (policy, _) = done(call.service.engine.account(&account).await)?;
     let rules = found(&policy, &key)?;
     let live = live(call, &account).await;
-    Ok(Answer::ok(&shown(&account, &key, rules, live.as_ref())))
+    let now = call.service.engine.clock.now();
+    Ok(Answer::ok(&shown(&account, &key, rules, now, live.as_ref())))
 }
 
 pub(super) async fn list(call: &Call<'_>, account: &str) -> Handled {
     let account = path::id(account, "account", AccountId::new)?;
     let (policy, _) = done(call.service.engine.account(&account).await)?;
+    let cursor = path::parameter(call.query, "cursor")?.filter(|cursor| !cursor.is_empty());
+    let cursor = cursor.map(|cursor| path::id(&cursor, "cursor", KeyId::new)).transpose()?;
+    let most = page(path::parameter(call.query, "limit")?.as_deref())? as usize;
     let live = live(call, &account).await;
-    let mut keys: Vec<_> = policy.keys.iter().collect();
+    let mut keys: Vec<_> = policy.keys.iter().filter(|(key, _)| Some(*key) > cursor.as_ref()).collect();
     keys.sort_unstable_by_key(|(key, _)| *key);
-    let keys = keys.into_iter().map(|(key, rules)| shown(&account, key, rules, live.as_ref())).collect();
-    Ok(Answer::ok(&Keys { keys }))
+    let more = keys.len() > most;
+    keys.truncate(most);
+    let next_cursor = keys.last().filter(|_| more).map(|(key, _)| (*key).clone());
+    let now = call.service.engine.clock.now();
+    let keys = keys.into_iter().map(|(key, rules)| shown(&account, key, rules, now, live.as_ref())).collect();
+    Ok(Answer::ok(&Keys { keys, next_cursor }))
 }
 
 pub(super) async fn delete(call: &Call<'_>, account: &str, key: &str) -> Handled {
@@ -80,25 +89,46 @@ fn patch(put: KeyPut) -> KeyPatch {
         group: put.group.map(|group| group.0),
         limits: put.limits.map(|limits| limits.0),
         secret_sha256: put.secret_sha256.map(|digest| digest.0),
+        first_secret_sha256: None,
+        name: put.name.map(|name| name.0),
+        cross_group_retry: put.cross_group_retry,
     }
 }
 
-fn shown<'a>(account: &'a AccountId, key: &'a KeyId, rules: &'a KeyPolicy, live: Option<&Sheet>) -> Key<'a> {
-    // A key that was never used has no counters yet: zeros are its live numbers.
-    let live = live.map(|sheet| match sheet.keys.iter().find(|known| known.key == *key) {
-        Some(known) => known.clone(),
-        None => KeyBalance { key: key.clone(), left: rules.allowance, used: 0, held: 0, requests: 0 },
+/// `live`: the account's sheet, which has a row for each of its keys in their order.
+fn shown<'a>(
+    account: &'a AccountId,
+    key: &'a KeyId,
+    rules: &'a KeyPolicy,
+    now: Millis,
+    live: Option<&Sheet>,
+) -> Key<'a> {
+    // A key that was made since has no row: zeros are its live numbers.
+    let live = live.map(|sheet| match sheet.keys.binary_search_by(|known| known.key.cmp(key)) {
+        Ok(place) => sheet.keys[place].clone(),
+        Err(_) => KeyBalance {
+            key: key.clone(),
+            standing: rules.standing(now, Some(0)),
+            left: rules.allowance,
+            used: 0,
+            held: 0,
+            requests: 0,
+        },
     });
     Key {
         account,
         key,
-        status: word::KeyStatus(rules.status).as_str(),
+        name: rules.name.as_deref(),
+        status: rules.standing(now, live.as_ref().map(|live| live.used)).as_str(),
         allowance: rules.allowance,
         expires_at: rules.expires_at,
         models: rules.models.iter().map(|model| model.as_str()).collect(),
         networks: rules.networks.iter().map(ToString::to_string).collect(),
         group: rules.group.as_deref(),
+        cross_group_retry: rules.cross_group_retry,
         limits: rules.limits.iter().map(|limit| LimitShown::from(&**limit)).collect(),
+        created_at: rules.created_at,
+        changed_at: rules.changed_at,
         secret: None,
         left: live.as_ref().map(|live| live.left),
         used: live.as_ref().map(|live| live.used),

@@ -20,6 +20,7 @@ pub(super) async fn answer(service: &Service, account: &str) -> Handled {
     let (sheet, _) = done(service.engine.balance(&Payer::Account(account)).await)?;
     let keys = sheet.keys.iter().map(|key| KeyBalance {
         key: &key.key,
+        status: key.standing.as_str(),
         left: key.left,
         used: key.used,
         held: key.held,

@@ -116,7 +116,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         problems: VERB,
     },
     admin("post", RESET, "reset", Some("Reset"), &[(200, "ResetDone")], "Start a window's usage anew"),
-    admin("get", KEYS, "list_keys", None, &[(200, "Keys")], "The keys of an account"),
+    admin("get", KEYS, "list_keys", None, &[(200, "Keys")], "Keys in order of their ids, with what they used, by page"),
     admin("put", KEY, "put_key", Some("KeyPut"), &[(200, "Key"), (201, "Key")], "Create or merge a key"),
     admin("get", KEY, "get_key", None, &[(200, "Key")], "A key"),
     admin("delete", KEY, "delete_key", None, &[(204, "")], "Delete a key"),
@@ -182,7 +182,7 @@ impl Operation {
     fn queries(&self) -> Vec<Value> {
         let query = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});
         match self.id {
-            "list_accounts" => vec![
+            "list_accounts" | "list_keys" => vec![
                 query("cursor", json!({"type": "string", "pattern": "^[A-Za-z0-9._:@-]{0,128}$"})),
                 query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
             ],

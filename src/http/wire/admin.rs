@@ -52,6 +52,10 @@ request!(
         group: Option<GroupOrNull>,
         /// Replaced as a whole when given.
         limits: Option<Limits>,
+        /// For people; null clears it.
+        name: Option<TextOrNull>,
+        /// Whether a retry (`extend` with `group`) may go on in another group than the reservation's.
+        cross_group_retry: Option<bool>,
         /// SHA-256 of a secret of your own. Without it a new key gets a secret, shown once.
         secret_sha256: Option<Sha256>,
     }

@@ -154,6 +154,8 @@ pub(crate) struct Balance<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct KeyBalance<'a> {
     pub(crate) key: &'a KeyId,
+    /// `enabled`, `disabled`, `expired` or `exhausted`.
+    pub(crate) status: &'static str,
     /// Null: unlimited.
     #[schema(required)]
     pub(crate) left: Option<i64>,

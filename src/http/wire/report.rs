@@ -80,6 +80,9 @@ pub(crate) struct Key<'a> {
     pub(crate) account: &'a AccountId,
     #[serde(serialize_with = "text")]
     pub(crate) key: &'a KeyId,
+    #[schema(required)]
+    pub(crate) name: Option<&'a str>,
+    /// `enabled`, `disabled`, `expired` or `exhausted`: by what is set, the time, and what is spent.
     pub(crate) status: &'static str,
     /// Null: unlimited.
     #[schema(required)]
@@ -93,7 +96,16 @@ pub(crate) struct Key<'a> {
     /// Null: the account's.
     #[schema(required)]
     pub(crate) group: Option<&'a str>,
+    /// Whether a retry may go on in another group.
+    pub(crate) cross_group_retry: bool,
     pub(crate) limits: Vec<LimitShown<'a>>,
+    /// Null: made before this was kept.
+    #[serde(serialize_with = "maybe_text")]
+    #[schema(required)]
+    pub(crate) created_at: Option<Millis>,
+    #[serde(serialize_with = "maybe_text")]
+    #[schema(required)]
+    pub(crate) changed_at: Option<Millis>,
     /// Only in the answer that made the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) secret: Option<&'a str>,
@@ -112,6 +124,10 @@ pub(crate) struct Key<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Keys<'a> {
     pub(crate) keys: Vec<Key<'a>>,
+    /// For the next page; null on the last one.
+    #[serde(serialize_with = "maybe_text")]
+    #[schema(required)]
+    pub(crate) next_cursor: Option<KeyId>,
 }
 
 /// 200 of reset.

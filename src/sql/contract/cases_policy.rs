@@ -70,10 +70,16 @@ pub async fn a_key_reads_back_whole(place: &Place) {
         group: Some(Some("vip".into())),
         limits: Some(vec![limit("openai", Period::Day, Some(3))]),
         secret_sha256: Some([7; 32]),
+        first_secret_sha256: Some([8; 32]),
+        name: Some(Some("Ada's laptop".into())),
+        cross_group_retry: Some(true),
     };
     let (policy, created) = store.put_key(&id, &key("k"), &patch).await.unwrap().unwrap();
     assert!(created);
     assert_eq!(policy.version, 2);
+    let made = policy.keys["k"].clone();
+    assert_eq!((made.name.as_deref(), made.cross_group_retry), (Some("Ada's laptop"), true));
+    assert!(made.created_at.is_some() && made.created_at == made.changed_at);
     assert_eq!(policy.keys["k"].networks.len(), 2);
     assert_eq!(store.policy(&id).await.unwrap(), Some(policy));
     assert_eq!(store.secret(&[7; 32]).await.unwrap(), Some((id.clone(), key("k"))));
@@ -83,6 +89,8 @@ pub async fn a_key_reads_back_whole(place: &Place) {
     let merged = &policy.keys["k"];
     assert_eq!((merged.allowance, merged.expires_at, &merged.group), (None, None, &None));
     assert_eq!((merged.limits.len(), merged.models.len(), merged.secret_sha256), (1, 2, Some([7; 32])));
+    assert_eq!((&merged.name, merged.cross_group_retry, merged.created_at), (&made.name, true, made.created_at));
+    assert!(merged.changed_at >= made.changed_at);
     assert_eq!(store.policy(&id).await.unwrap(), Some(policy));
     let without = store.delete_key(&id, &key("k")).await.unwrap().unwrap();
     assert_eq!((without.version, without.keys.len()), (4, 0));
@@ -241,6 +249,34 @@ pub async fn versions_grow_by_one_under_concurrency(place: &Place) {
     let mut versions = tasks.join_all().await;
     versions.sort_unstable();
     assert_eq!(versions, (1..=16).collect::<Vec<u32>>());
+}
+
+/// Each creation brings a secret of its own; the one that is told that it made the key has the one in force.
+pub async fn a_new_key_gets_the_secret_of_one_creation(place: &Place) {
+    let store = place.store().await;
+    store.put_account(&account("a"), &AccountPatch::default()).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 1..=8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let patch = KeyPatch { first_secret_sha256: Some([number; 32]), ..KeyPatch::default() };
+            let (policy, created) = store.put_key(&account("a"), &key("k"), &patch).await.unwrap().unwrap();
+            (created, number, policy.keys["k"].secret_sha256)
+        });
+    }
+    let puts = tasks.join_all().await;
+    let makers: Vec<_> = puts.iter().filter(|(created, ..)| *created).map(|(_, number, _)| *number).collect();
+    assert_eq!(makers.len(), 1, "{puts:?}");
+    assert!(puts.iter().all(|(_, _, secret)| *secret == Some([makers[0]; 32])), "{puts:?}");
+    assert_eq!(store.secret(&[makers[0]; 32]).await.unwrap(), Some((account("a"), key("k"))));
+    // One of the caller's own goes before it, and replaces it later.
+    let own = KeyPatch { secret_sha256: Some([9; 32]), first_secret_sha256: Some([10; 32]), ..KeyPatch::default() };
+    for name in ["k", "other"] {
+        let own = KeyPatch { secret_sha256: Some([if name == "k" { 9 } else { 11 }; 32]), ..own.clone() };
+        let (policy, _) = store.put_key(&account("a"), &key(name), &own).await.unwrap().unwrap();
+        assert_eq!(policy.keys[name].secret_sha256, own.secret_sha256);
+    }
+    assert_eq!(store.secret(&[10; 32]).await.unwrap(), None);
 }
 
 pub async fn price_lists_are_numbered(place: &Place) {

@@ -112,6 +112,7 @@ contract! {
         accounts_are_listed_in_pages,
         a_deleted_account_is_gone_and_can_come_back,
         versions_grow_by_one_under_concurrency,
+        a_new_key_gets_the_secret_of_one_creation,
         price_lists_are_numbered,
         policies_survive_reopening,
     }

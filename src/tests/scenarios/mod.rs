@@ -7,6 +7,7 @@ mod concurrency;
 mod degraded;
 mod exchange;
 mod input;
+mod keys;
 mod lifecycle;
 mod money;
 mod outage;

@@ -64,9 +64,10 @@ impl PolicyStore for Fake {
         policy.version += 1;
         let created = !policy.keys.contains_key(key);
         let rules = policy.keys.entry(key.clone()).or_default();
-        rules.secret_sha256 = patch.secret_sha256.or(rules.secret_sha256);
+        let given = patch.secret_sha256.or(patch.first_secret_sha256.filter(|_| created));
+        rules.secret_sha256 = given.or(rules.secret_sha256);
         let policy = policy.clone();
-        if let Some(sha256) = patch.secret_sha256 {
+        if let Some(sha256) = given {
             state.secrets.retain(|_, owner| owner.1 != *key);
             state.secrets.insert(sha256, (account.clone(), key.clone()));
         }
