@@ -33,7 +33,10 @@ use quotad::{
     },
     http::{self, Health, Service},
     metrics::{self, Exporter},
-    quota::{clock::Clock, id::AccountId},
+    quota::{
+        clock::Clock,
+        id::{AccountId, Actor},
+    },
     sql,
 };
 use redis_server::RedisServer;
@@ -73,8 +76,9 @@ impl Sidecar {
         for number in 0..ACCOUNTS {
             let account = AccountId::new(account(number)).expect("an id");
             let patch = AccountPatch { limits: Some(sample::limits()), ..AccountPatch::default() };
-            store.put_account(&account, &patch).await.expect("an account");
-            let key = store.put_key(&account, &sample::key(), &KeyPatch::default()).await.expect("a key");
+            store.put_account(&Actor::admin(), &account, &patch).await.expect("an account");
+            let key =
+                store.put_key(&Actor::admin(), &account, &sample::key(), &KeyPatch::default()).await.expect("a key");
             shards::load(&redis, &account, key.expect("the account is there").0.version).await;
         }
         let settings = config::load(&Sources::default()).expect("defaults that stand").config.engine;

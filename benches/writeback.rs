@@ -12,7 +12,7 @@ use quotad::{
         clock::Millis,
         entry::{Entry, Kind, WindowDelta},
         fingerprint::Fingerprint,
-        id::{AccountId, KeyId, OpId},
+        id::{AccountId, Actor, KeyId, OpId},
         limit::{CounterCode, GroupField, Metric, Period},
         reservation::{Flags, Record, State},
         window::Zone,
@@ -92,7 +92,10 @@ async fn open(url: &str) -> (Arc<Store>, Vec<Mark>) {
     let mut marks = Vec::new();
     for shard in 0..SHARDS {
         for number in 0..ACCOUNTS_PER_SHARD {
-            store.put_account(&account(shard, number), &AccountPatch::default()).await.expect("an account");
+            store
+                .put_account(&Actor::admin(), &account(shard, number), &AccountPatch::default())
+                .await
+                .expect("an account");
         }
         let opening = Opening {
             generation: 1,

@@ -11,6 +11,7 @@
 //! | `merge-appended` | one more page of Redis' branch is in the ledger |
 //! | `wiped` | a shard is empty, its tombstones are not back |
 //! | `restored` | its tombstones are back, it is still fenced |
+//! | `operation-done` | a credit or debit is done in Redis, the audit has no row of it |
 //! | `reopened` | a shard is open, and not yet served |
 
 /// A step of the protocol left out. The fault tests must notice each of them.

@@ -13,7 +13,7 @@ use crate::{
         ports::{AccountPatch, KeyPatch},
     },
     quota::{
-        id::{AccountId, KeyId},
+        id::{AccountId, Actor, KeyId},
         verdict::Verdict,
     },
 };
@@ -43,12 +43,13 @@ pub(super) async fn set_up(engine: &Engine, places: &Places) -> Result<(), Failu
     getrandom::fill(&mut bytes).map_err(|error| bad(&error))?;
     let secret = format!("demo-{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
 
+    let by = Actor::command_line();
     let exists = matches!(patiently(|| engine.account(&account)).await?, Verdict::Done { .. });
     let initial_balance = (!exists).then_some(BALANCE_USD * places.units_per_usd);
     let patch = AccountPatch { initial_balance, name: Some(Some("Demo".into())), ..AccountPatch::default() };
-    done(patiently(|| engine.put_account(&account, &patch)).await?)?;
+    done(patiently(|| engine.put_account(&by, &account, &patch)).await?)?;
     let patch = KeyPatch { secret_sha256: Some(Sha256::digest(&secret).into()), ..KeyPatch::default() };
-    done(patiently(|| engine.put_key(&account, &key, &patch)).await?)?;
+    done(patiently(|| engine.put_key(&by, &account, &key, &patch)).await?)?;
     println!("{}", lines(places, &secret));
     Ok(())
 }

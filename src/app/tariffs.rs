@@ -6,7 +6,7 @@ use flate2::read::GzDecoder;
 use serde_json::Value;
 
 use super::{failure::Failure, wiring};
-use crate::config::Config;
+use crate::{config::Config, quota::id::Actor};
 
 /// Larger files are no price lists.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -29,7 +29,7 @@ pub fn import(config: &Config, file: &Path, dry_run: bool) -> Result<String, Fai
     }
     let source = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let version = with_database(config, async |database| {
-        database.policies.put_tariff(&tariff.stored, &source).await.map_err(Failure::backend)
+        database.policies.put_tariff(&Actor::command_line(), &tariff.stored, &source).await.map_err(Failure::backend)
     })?;
     let _ = writeln!(said, "{}: {} models, stored as version {version}", file.display(), tariff.models);
     Ok(said)

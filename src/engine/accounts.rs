@@ -8,22 +8,28 @@ use super::{
     keys::random_text,
     policies::no_account,
     ports::{AccountPatch, AdjustCall, Status, Unavailable},
+    settle::log_blob,
     step::{Done, Step, verdict},
 };
 use crate::quota::{
-    entry::Kind,
+    entry::{Kind, LogFields},
     fingerprint::Fingerprint,
-    id::{AccountId, OpId},
+    id::{AccountId, Actor, OpId},
     policy::Policy,
     verdict::{Code, Refusal},
 };
 
 impl Engine {
     /// Creates or merges; `true` when created. The initial balance is spendable when this answers.
-    pub async fn put_account(&self, account: &AccountId, patch: &AccountPatch) -> Answer<(Arc<Policy>, bool)> {
+    pub async fn put_account(
+        &self,
+        by: &Actor,
+        account: &AccountId,
+        patch: &AccountPatch,
+    ) -> Answer<(Arc<Policy>, bool)> {
         let put = async {
             let era = self.counters.era();
-            let (policy, created) = self.policies.put_account(account, patch).await?;
+            let (policy, created) = self.policies.put_account(by, account, patch).await?;
             let policy = self.in_force(policy, era).await?;
             // Asked again when a repeated creation finds the account there: the first one may have
             // ended between the database and Redis.
@@ -49,14 +55,14 @@ impl Engine {
     }
 
     /// Refused (`conflict`) while holds are live; what is left of the balance is debited.
-    pub async fn delete_account(&self, account: &AccountId) -> Answer<()> {
-        verdict(self.try_delete_account(account).await)
+    pub async fn delete_account(&self, by: &Actor, account: &AccountId) -> Answer<()> {
+        verdict(self.try_delete_account(by, account).await)
     }
 
-    async fn try_delete_account(&self, account: &AccountId) -> Step<Done<()>> {
+    async fn try_delete_account(&self, by: &Actor, account: &AccountId) -> Step<Done<()>> {
         self.reload(account).await?.ok_or_else(|| no_account(account))?;
-        self.close(account).await?;
-        let version = self.policies.delete_account(account).await?;
+        self.close(by, account).await?;
+        let version = self.policies.delete_account(by, account).await?;
         self.cache.remove(account);
         if let Some(version) = version {
             self.raise_version(account, version).await?;
@@ -66,9 +72,10 @@ impl Engine {
 
     /// Takes what is left. The op id is new each time: a deletion that failed half-way is repeated
     /// in full, for the account may have been credited since.
-    async fn close(&self, account: &AccountId) -> Step<()> {
+    async fn close(&self, by: &Actor, account: &AccountId) -> Step<()> {
         let op_id = OpId::new(format!("close:{}", random_text(24)?))
             .map_err(|bad| Unavailable::Corrupt(format!("an op id of the engine's own {bad}")))?;
+        let log = log_blob(&LogFields { by: Some(by.to_string()), ..LogFields::default() });
         let call = AdjustCall {
             account,
             kind: Kind::Close,
@@ -76,7 +83,7 @@ impl Engine {
             amount: 0,
             force: false,
             fingerprint: Fingerprint::of("close", &[]),
-            log: &[],
+            log: &log,
         };
         let mut turns = self.turns();
         loop {

@@ -1,4 +1,7 @@
-//! Credit and debit: an operator adds to a balance or takes from it.
+//! Credit and debit: an operator adds to a balance or takes from it. The ledger's entry says who asked; a row
+//! of the audit follows, and a repeated call adds it where the first one ended before it was there.
+
+use serde_json::json;
 
 use super::{
     Answer, Engine,
@@ -11,9 +14,10 @@ use super::{
     step::{Done, Step, Stop, verdict},
 };
 use crate::quota::{
+    change::{Change, Subject},
     counter::Head,
     entry::{Entry, Kind, LogFields},
-    id::{AccountId, OpId},
+    id::{AccountId, Actor, OpId},
     verdict::{Code, Refusal},
 };
 
@@ -78,6 +82,7 @@ impl CreditKind {
 
 /// A credit or debit in one shape.
 struct Operation<'a> {
+    by: &'a Actor,
     account: &'a AccountId,
     op_id: &'a OpId,
     kind: Kind,
@@ -90,9 +95,10 @@ struct Operation<'a> {
 }
 
 impl Engine {
-    pub async fn credit(&self, ask: &Credit) -> Answer<Adjusted> {
+    pub async fn credit(&self, by: &Actor, ask: &Credit) -> Answer<Adjusted> {
         let word = ask.kind.as_str();
         let operation = Operation {
+            by,
             account: &ask.account,
             op_id: &ask.op_id,
             kind: Kind::Credit,
@@ -102,12 +108,13 @@ impl Engine {
             note: ask.note.as_deref(),
             content: content::of_operation("credit", ["amount", "kind"], [&ask.amount.to_string(), word]),
         };
-        verdict(self.adjust(&operation).await)
+        verdict(self.adjust_and_tell(&operation).await)
     }
 
-    pub async fn debit(&self, ask: &Debit) -> Answer<Adjusted> {
+    pub async fn debit(&self, by: &Actor, ask: &Debit) -> Answer<Adjusted> {
         let force = if ask.force { "true" } else { "false" };
         let operation = Operation {
+            by,
             account: &ask.account,
             op_id: &ask.op_id,
             kind: Kind::Debit,
@@ -120,7 +127,15 @@ impl Engine {
         if let Some(refusal) = too_much("amount", ask.amount, self.settings.max_amount) {
             return verdict(Err(refusal.into()));
         }
-        verdict(self.adjust(&operation).await)
+        verdict(self.adjust_and_tell(&operation).await)
+    }
+
+    /// What cannot be told is not done, as far as the caller knows: asked again, it finds the operation there.
+    async fn adjust_and_tell(&self, operation: &Operation<'_>) -> Step<Done<Adjusted>> {
+        let done = self.adjust(operation).await?;
+        crate::fail_point!("operation-done");
+        self.policies.record_change(&operation.change(&done)).await?;
+        Ok(done)
     }
 
     async fn adjust(&self, operation: &Operation<'_>) -> Step<Done<Adjusted>> {
@@ -133,7 +148,8 @@ impl Engine {
         }
         let word = operation.word.map(str::to_owned);
         let note = operation.note.map(str::to_owned);
-        let log = log_blob(&LogFields { kind: word, note, ..LogFields::default() });
+        let by = Some(operation.by.to_string());
+        let log = log_blob(&LogFields { kind: word, note, by, ..LogFields::default() });
         let mut turns = self.turns();
         loop {
             let call = AdjustCall {
@@ -192,6 +208,19 @@ fn lacking(operation: &Operation<'_>, reply: &Reply) -> Stop {
 }
 
 impl Operation<'_> {
+    /// For the audit. The balances of a repeated call are today's, and no part of it.
+    fn change(&self, done: &Done<Adjusted>) -> Change {
+        let Adjusted { account, op_id, amount, balance, .. } = &done.answer;
+        let (what, sign) = if self.kind == Kind::Credit { ("credit", 1) } else { ("debit", -1) };
+        let mut after = json!({"op_id": op_id, "amount": amount, "kind": self.word, "note": self.note});
+        let mut before = None;
+        if !done.replayed {
+            after["balance"] = (*balance).into();
+            before = Some(json!({"balance": balance - sign * amount}));
+        }
+        Change::new(self.by, what, Subject::account(account), before, after).with_op(op_id)
+    }
+
     fn answer(&self, who: &Who, amount: i64, head: &Head) -> Adjusted {
         Adjusted {
             account: who.account.clone(),

@@ -11,7 +11,7 @@ use super::{
     step::{Done, Step, verdict},
 };
 use crate::quota::{
-    id::{AccountId, KeyId},
+    id::{AccountId, Actor, KeyId},
     policy::Policy,
     verdict::{Code, Refusal},
 };
@@ -30,28 +30,28 @@ pub struct KeyPut {
 }
 
 impl Engine {
-    pub async fn put_key(&self, account: &AccountId, key: &KeyId, patch: &KeyPatch) -> Answer<KeyPut> {
-        verdict(self.try_put_key(account, key, patch).await)
+    pub async fn put_key(&self, by: &Actor, account: &AccountId, key: &KeyId, patch: &KeyPatch) -> Answer<KeyPut> {
+        verdict(self.try_put_key(by, account, key, patch).await)
     }
 
-    async fn try_put_key(&self, account: &AccountId, key: &KeyId, patch: &KeyPatch) -> Step<Done<KeyPut>> {
+    async fn try_put_key(&self, by: &Actor, account: &AccountId, key: &KeyId, patch: &KeyPatch) -> Step<Done<KeyPut>> {
         // Two creations at once may both come here: the store tells which of them it was, and only that one's
         // secret is in force and shown.
         let text = format!("sk-{}", random_text(SECRET_CHARACTERS)?);
         let first_secret_sha256 = Some(Sha256::digest(text.as_bytes()).into());
         let patch = KeyPatch { first_secret_sha256, ..patch.clone() };
         let era = self.counters.era();
-        let put = self.policies.put_key(account, key, &patch).await?;
+        let put = self.policies.put_key(by, account, key, &patch).await?;
         let (policy, created) = put.ok_or_else(|| no_account(account))?;
         let policy = self.in_force(policy, era).await?;
         let secret = (created && patch.secret_sha256.is_none()).then_some(text);
         Ok(Done::now(KeyPut { policy, created, secret }))
     }
 
-    pub async fn delete_key(&self, account: &AccountId, key: &KeyId) -> Answer<()> {
+    pub async fn delete_key(&self, by: &Actor, account: &AccountId, key: &KeyId) -> Answer<()> {
         let delete = async {
             let era = self.counters.era();
-            let Some(policy) = self.policies.delete_key(account, key).await? else {
+            let Some(policy) = self.policies.delete_key(by, account, key).await? else {
                 self.reload(account).await?.ok_or_else(|| no_account(account))?;
                 return Err(Refusal::new(Code::KeyNotFound, format!("there is no key `{key}`")).into());
             };

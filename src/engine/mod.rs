@@ -13,6 +13,7 @@ pub mod accounts;
 pub mod adjust;
 pub mod balance;
 mod cache;
+mod changes;
 pub mod charge;
 mod content;
 mod decide;

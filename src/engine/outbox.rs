@@ -18,6 +18,7 @@ use crate::{
     metrics,
     quota::{
         clock::Millis,
+        id::Actor,
         verdict::{Code, Verdict},
     },
 };
@@ -56,7 +57,8 @@ impl Engine {
             kind: owed.kind,
             note: owed.note.clone(),
         };
-        self.credit(&credit).await
+        // Whoever caused it has a row of its own; the account gets what is owed to it.
+        self.credit(&Actor::account(&owed.account), &credit).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reset: start a window's usage anew.
 
+use serde_json::json;
+
 use super::{
     Answer, Engine,
     denial::Asked,
@@ -9,8 +11,9 @@ use super::{
     step::{Done, Step, verdict},
 };
 use crate::quota::{
+    change::{Change, Subject},
     entry::LogFields,
-    id::{AccountId, KeyId, OpId},
+    id::{AccountId, Actor, KeyId, OpId},
     limit::{CounterCode, GroupField, Metric, Period},
     verdict::{Code, Refusal},
 };
@@ -35,12 +38,31 @@ pub struct ResetDone {
     pub cleared: i64,
 }
 
+impl Reset {
+    fn change(&self, by: &Actor, used: i64) -> Change {
+        let subject = match &self.key {
+            Some(key) => Subject::key(&self.account, key),
+            None => Subject::account(&self.account),
+        };
+        let window = |used: i64| {
+            json!({
+                "platform": self.platform,
+                "model": self.model,
+                "metric": self.metric.as_str(),
+                "period": self.period.as_text(),
+                "used": used,
+            })
+        };
+        Change::new(by, "reset", subject, window(used), window(0)).with_op(&self.op_id)
+    }
+}
+
 impl Engine {
-    pub async fn reset(&self, ask: &Reset) -> Answer<ResetDone> {
-        verdict(self.try_reset(ask).await)
+    pub async fn reset(&self, by: &Actor, ask: &Reset) -> Answer<ResetDone> {
+        verdict(self.try_reset(by, ask).await)
     }
 
-    async fn try_reset(&self, ask: &Reset) -> Step<Done<ResetDone>> {
+    async fn try_reset(&self, by: &Actor, ask: &Reset) -> Step<Done<ResetDone>> {
         if ask.metric == Metric::Concurrency || ask.period == Period::None {
             return Err(Refusal::invalid("metric", "concurrency has no window to begin anew").into());
         }
@@ -55,6 +77,7 @@ impl Engine {
             key: ask.key.as_ref().map(|key| key.as_str().to_owned()),
             platform: Some(ask.platform.clone().into()),
             model: Some(ask.model.clone().into()),
+            by: Some(by.to_string()),
             ..LogFields::default()
         });
         let mut turns = self.turns();
@@ -68,6 +91,7 @@ impl Engine {
             return match reply.status {
                 Status::Done | Status::Replayed => {
                     // For people: what is used between reading and clearing is not in it.
+                    self.policies.record_change(&ask.change(by, before)).await?;
                     let answer = ResetDone { account: ask.account.clone(), cleared: before };
                     Ok(Done { answer, replayed: reply.status == Status::Replayed })
                 }

@@ -10,7 +10,7 @@ use super::{
     ports::Unavailable,
     step::{Done, verdict},
 };
-use crate::quota::{tariff::Tariff, verdict::Refusal};
+use crate::quota::{id::Actor, tariff::Tariff, verdict::Refusal};
 
 /// Older versions kept; a reservation lives a day at most, so few are asked for.
 const OLDER_MAX: usize = 8;
@@ -60,10 +60,10 @@ impl Engine {
 
     /// Stores a price list (the JSON of [`Tariff::from_json`]) as the newest version and takes it
     /// over; its number. `source` says where it came from, for people.
-    pub async fn tariff_import(&self, content: &[u8], source: &str) -> Answer<u32> {
+    pub async fn tariff_import(&self, by: &Actor, content: &[u8], source: &str) -> Answer<u32> {
         let import = async {
             Tariff::from_json(0, content).map_err(|sentence| Refusal::invalid("tariff", sentence))?;
-            let version = self.policies.put_tariff(content, source).await?;
+            let version = self.policies.put_tariff(by, content, source).await?;
             self.refresh_tariff().await?;
             Ok(Done::now(version))
         };

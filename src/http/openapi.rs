@@ -84,6 +84,7 @@ fn schemas() -> Value {
     add::<report::ResetDone<'static>>(&mut schemas);
     add::<report::Reservation<'static>>(&mut schemas);
     add::<report::Reconciled<'static>>(&mut schemas);
+    add::<report::Changes<'static>>(&mut schemas);
     add::<answer::Readiness>(&mut schemas);
     rules::batch(&mut schemas);
     schemas
@@ -197,7 +198,7 @@ mod tests {
         {
             assert_eq!(described(path), methods, "{path}");
         }
-        assert_eq!(OPERATIONS.len(), 28);
+        assert_eq!(OPERATIONS.len(), 29);
     }
 
     fn same_names<T: Object>(schemas: &Value, name: &str) {

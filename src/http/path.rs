@@ -42,6 +42,18 @@ pub(crate) fn parameter(query: Option<&str>, field: &'static str) -> Result<Opti
     Ok(None)
 }
 
+/// Entries of one page.
+const PAGE_DEFAULT: u32 = 100;
+const PAGE_MAX: u32 = 1000;
+
+/// The query parameter `limit`: how many entries the caller wants on a page.
+pub(crate) fn page(query: Option<&str>) -> Result<u32, Problem> {
+    let Some(limit) = parameter(query, "limit")? else { return Ok(PAGE_DEFAULT) };
+    let digits = !limit.is_empty() && limit.bytes().all(|byte| byte.is_ascii_digit());
+    let limit = limit.parse().ok().filter(|limit| digits && (1..=PAGE_MAX).contains(limit));
+    limit.ok_or_else(|| Problem::invalid("limit", format!("limit must be a whole number from 1 to {PAGE_MAX}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +65,15 @@ mod tests {
         for bad in ["", "a%2Fb", "%", "%4", "%zz", "%ff", "a+b", "a%20b", "%2541"] {
             let problem = id(bad, "account", AccountId::new).unwrap_err();
             assert_eq!((problem.status, problem.field.as_deref()), (400, Some("account")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_page_has_a_bound() {
+        assert_eq!(page(None).unwrap(), PAGE_DEFAULT);
+        assert_eq!(page(Some("limit=1000")).unwrap(), 1000);
+        for bad in ["limit=", "limit=0", "limit=1001", "limit=-1", "limit=%2B1", "limit=1.0", "limit=x"] {
+            assert_eq!(page(Some(bad)).unwrap_err().field.as_deref(), Some("limit"), "{bad}");
         }
     }
 

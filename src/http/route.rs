@@ -55,6 +55,7 @@ pub(super) enum Route<'p> {
     Key(&'p str, &'p str),
     Reservation(&'p str, &'p str),
     Reconcile,
+    Audit,
     Metrics,
     Healthz,
     Readyz,
@@ -107,6 +108,7 @@ impl<'p> Route<'p> {
             ["accounts", account, "keys", key] => Route::Key(account, key),
             ["reservations", account, id] => Route::Reservation(account, id),
             ["reconcile"] => Route::Reconcile,
+            ["audit"] => Route::Audit,
             // The same four under the prefix, for proxies that forward only it.
             ["metrics"] => Route::Metrics,
             ["healthz"] => Route::Healthz,
@@ -124,7 +126,7 @@ impl<'p> Route<'p> {
             Route::Credit(_) | Route::Debit(_) | Route::Reset(_) | Route::Reconcile => "POST",
             Route::Authz => "GET, HEAD, POST",
             Route::Account(_) | Route::Key(..) => "GET, HEAD, PUT, DELETE",
-            Route::Balance(_) | Route::Accounts | Route::Keys(_) | Route::Reservation(..) => "GET, HEAD",
+            Route::Balance(_) | Route::Accounts | Route::Keys(_) | Route::Reservation(..) | Route::Audit => "GET, HEAD",
             Route::Metrics | Route::Healthz | Route::Readyz | Route::Openapi => "GET, HEAD",
         }
     }
@@ -143,7 +145,7 @@ impl<'p> Route<'p> {
             Route::Authz => "authz",
             Route::Metrics | Route::Healthz | Route::Readyz | Route::Openapi => "other",
             Route::Accounts | Route::Account(_) | Route::Credit(_) | Route::Debit(_) | Route::Reset(_) => "admin",
-            Route::Keys(_) | Route::Key(..) | Route::Reservation(..) | Route::Reconcile => "admin",
+            Route::Keys(_) | Route::Key(..) | Route::Reservation(..) | Route::Reconcile | Route::Audit => "admin",
         }
     }
 

@@ -138,6 +138,9 @@ pub struct LogFields {
     pub kind: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Who asked, for what an operator does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Id of the settled reservation, for a refund.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,

@@ -92,6 +92,10 @@ text_type!(
     OpId, is_id, BadId::Id
 );
 text_type!(
+    /// Who makes a change, for the audit.
+    Actor, is_id, BadId::Id
+);
+text_type!(
     /// What is called, e.g. `openai`; `*` only in limits.
     Platform, is_name, BadId::Name
 );
@@ -99,6 +103,26 @@ text_type!(
     /// Which model is called; `*` only in limits.
     Model, is_name, BadId::Name
 );
+
+impl Actor {
+    /// Whoever has the admin token and gives no name.
+    #[must_use]
+    pub fn admin() -> Self {
+        Self(Arc::from("admin"))
+    }
+
+    /// The command line of this machine, where it works without the admin API.
+    #[must_use]
+    pub fn command_line() -> Self {
+        Self(Arc::from("command-line"))
+    }
+
+    /// The gateway verbs of an account's own.
+    #[must_use]
+    pub fn account(account: &AccountId) -> Self {
+        Self(account.0.clone())
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod amount;
+pub mod change;
 pub mod clock;
 pub mod counter;
 pub mod entry;

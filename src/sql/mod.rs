@@ -1,5 +1,5 @@
 //! Floor 2: the only room that knows SQL. It remembers policies, the ledger and its sums, and how far
-//! each shard's stream is posted; it implements the ports `PolicyStore`, `LedgerStore` and `Posting`.
+//! each shard's stream is posted; it implements the ports `PolicyStore`, `Changes`, `LedgerStore` and `Posting`.
 //!
 //! The room is written once, over the small [`session`] interface; `sqlite.rs` is the first backend.
 //! `merge` and `sums` are pure; `policy`, `ledger` and `posting` hold the statements, one port each.
@@ -8,6 +8,7 @@
 mod apply;
 mod audit;
 mod bulk;
+mod changes;
 mod connect;
 #[cfg(test)]
 mod contract;

@@ -2,9 +2,10 @@
 //! account's version by one in it.
 
 use async_trait::async_trait;
+use serde_json::json;
 
 use super::{
-    Store,
+    Store, changes,
     merge::{KEYS_MAX, merge_account, merge_key},
     policy_rows::{corrupt, load, remove_key, save_account, save_key, save_limits},
     session::{Dialect, Session, Value},
@@ -13,9 +14,10 @@ use super::{
 use crate::{
     engine::ports::{AccountPatch, KeyPatch, PolicyStore, Posted, StoreError},
     quota::{
+        change::{Change, Subject},
         clock::{Millis, local_now},
         counter::{AccountCounters, Head, KeyCounter, WindowCounter, WindowCounters},
-        id::{AccountId, KeyId, OpId},
+        id::{AccountId, Actor, KeyId, OpId},
         limit::{CounterCode, GroupField},
         policy::{KeyPolicy, Policy},
     },
@@ -36,7 +38,12 @@ impl PolicyStore for Store {
         owner(&mut *session, sha256).await
     }
 
-    async fn put_account(&self, account: &AccountId, patch: &AccountPatch) -> Result<(Policy, bool), StoreError> {
+    async fn put_account(
+        &self,
+        by: &Actor,
+        account: &AccountId,
+        patch: &AccountPatch,
+    ) -> Result<(Policy, bool), StoreError> {
         let mut session = self.write().await?;
         let now = local_now();
         let dialect = self.backend.dialect();
@@ -57,7 +64,7 @@ impl PolicyStore for Store {
             let policy = load_one(&mut *session, account).await?.ok_or_else(|| corrupt("an account vanished"))?;
             (Policy { version: next(row.version)?, ..policy }, false)
         };
-        let policy = merge_account(before, patch)?;
+        let policy = merge_account(before.clone(), patch)?;
         if created {
             begin_account(&mut *session, &policy, patch.initial_balance.unwrap_or(0), now).await?;
         }
@@ -65,6 +72,9 @@ impl PolicyStore for Store {
         if patch.limits.is_some() {
             save_limits(&mut *session, account, None, &policy.limits).await?;
         }
+        let initial_balance = if created { patch.initial_balance } else { None };
+        let change = Change::put_account(by, (!created).then_some(&before), &policy, initial_balance);
+        changes::record(&mut *session, &change, now).await?;
         session.commit().await?;
         Ok((policy, created))
     }
@@ -83,27 +93,27 @@ impl PolicyStore for Store {
         }
     }
 
-    async fn delete_account(&self, account: &AccountId) -> Result<Option<u32>, StoreError> {
+    async fn delete_account(&self, by: &Actor, account: &AccountId) -> Result<Option<u32>, StoreError> {
         let mut session = self.write().await?;
-        let version = match row_of(&mut *session, account, self.backend.dialect().for_update).await? {
-            Some(row) if !row.deleted => next(row.version)?,
-            _ => return Ok(None),
-        };
+        let Some(policy) = self.load_to_change(&mut *session, account).await? else { return Ok(None) };
+        let (version, now) = (policy.version, local_now());
         let id = [Value::Text(account.as_str())];
         session.execute("DELETE FROM api_keys WHERE account = ?".into(), &id).await?;
         session.execute("DELETE FROM limits WHERE account = ?".into(), &id).await?;
         session
             .execute(
                 "UPDATE accounts SET deleted = 1, version = ?, changed_at = ? WHERE account = ?".into(),
-                &[version.into(), local_now().0.into(), account.as_str().into()],
+                &[version.into(), now.0.into(), account.as_str().into()],
             )
             .await?;
+        changes::record(&mut *session, &Change::delete_account(by, &policy), now).await?;
         session.commit().await?;
         Ok(Some(version))
     }
 
     async fn put_key(
         &self,
+        by: &Actor,
         account: &AccountId,
         key: &KeyId,
         patch: &KeyPatch,
@@ -119,7 +129,7 @@ impl PolicyStore for Store {
         let now = local_now();
         let blank =
             KeyPolicy { secret_sha256: patch.first_secret_sha256, created_at: Some(now), ..KeyPolicy::default() };
-        let merged = KeyPolicy { changed_at: Some(now), ..merge_key(before.unwrap_or(blank), patch)? };
+        let merged = KeyPolicy { changed_at: Some(now), ..merge_key(before.clone().unwrap_or(blank), patch)? };
         if let Some(secret) = &merged.secret_sha256
             && let Some(owner) = owner(&mut *session, secret).await?
             && owner != (account.clone(), key.clone())
@@ -131,21 +141,23 @@ impl PolicyStore for Store {
         if patch.limits.is_some() {
             save_limits(&mut *session, account, Some(key), &merged.limits).await?;
         }
+        let change = Change::put_key(by, account, key, before.as_ref(), &merged);
         policy.keys.insert(key.clone(), merged);
         save_account(&mut *session, &policy, now).await?;
+        changes::record(&mut *session, &change, now).await?;
         session.commit().await?;
         Ok(Some((policy, created)))
     }
 
-    async fn delete_key(&self, account: &AccountId, key: &KeyId) -> Result<Option<Policy>, StoreError> {
+    async fn delete_key(&self, by: &Actor, account: &AccountId, key: &KeyId) -> Result<Option<Policy>, StoreError> {
         let mut session = self.write().await?;
         let Some(mut policy) = self.load_to_change(&mut *session, account).await? else { return Ok(None) };
-        if policy.keys.remove(key).is_none() {
-            return Ok(None);
-        }
+        let Some(before) = policy.keys.remove(key) else { return Ok(None) };
+        let now = local_now();
         save_limits(&mut *session, account, Some(key), &[]).await?;
         remove_key(&mut *session, account, key).await?;
-        save_account(&mut *session, &policy, local_now()).await?;
+        save_account(&mut *session, &policy, now).await?;
+        changes::record(&mut *session, &Change::delete_key(by, account, key, &before), now).await?;
         session.commit().await?;
         Ok(Some(policy))
     }
@@ -163,9 +175,14 @@ impl PolicyStore for Store {
         tariffs::content(&mut *self.read().await?, version).await
     }
 
-    async fn put_tariff(&self, content: &[u8], source: &str) -> Result<u32, StoreError> {
+    async fn put_tariff(&self, by: &Actor, content: &[u8], source: &str) -> Result<u32, StoreError> {
         let mut session = self.write().await?;
-        let version = tariffs::add(&mut *session, content, source, local_now()).await?;
+        let now = local_now();
+        let version = tariffs::add(&mut *session, content, source, now).await?;
+        let after = json!({"version": version, "source": source});
+        let before = json!({"version": version - 1});
+        let change = Change::new(by, "import", Subject::of("tariff", version), before, after);
+        changes::record(&mut *session, &change, now).await?;
         session.commit().await?;
         Ok(version)
     }

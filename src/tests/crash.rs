@@ -10,6 +10,8 @@ macro_rules! on_every_backend {
     };
 }
 
+#[path = "crash/audit.rs"]
+mod audit;
 #[path = "crash/clock.rs"]
 mod clock;
 #[path = "crash/connections.rs"]

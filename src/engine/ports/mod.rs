@@ -3,6 +3,7 @@
 //! Neither knows the other.
 
 mod backlog;
+mod changes;
 mod counters;
 mod outbox;
 mod posting;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use super::patch::{AccountPatch, KeyPatch};
 pub use backlog::Backlog;
+pub use changes::Changes;
 pub use counters::{
     AdjustCall, ChargeCall, Cost, Counters, ExtendCall, Field, MendCall, OpRecord, RefundCall, Reply, ReserveCall,
     ResetCall, SettleCall, Status, UndoCall,

@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 
-use super::{AccountPatch, KeyPatch, Position, Unavailable};
+use super::{AccountPatch, Changes, KeyPatch, Position, Unavailable};
 use crate::quota::{
     counter::AccountCounters,
     entry::{Entry, Kind},
-    id::{AccountId, KeyId, OpId, ReservationId},
+    id::{AccountId, Actor, KeyId, OpId, ReservationId},
     policy::Policy,
     reservation::Record,
     tally::Tally,
@@ -58,34 +58,41 @@ impl From<StoreError> for Unavailable {
 }
 
 /// Policies and what is posted. SQL is the truth; every change raises the account's version by one
-/// in the same transaction. Called on a cache miss, by the admin API and by the loader.
+/// in the same transaction, and keeps a row of the audit in it that names `by`. Called on a cache miss, by
+/// the admin API and by the loader.
 #[async_trait]
-pub trait PolicyStore: Send + Sync + 'static {
+pub trait PolicyStore: Changes {
     /// `None`: no such account (or deleted).
     async fn policy(&self, account: &AccountId) -> Result<Option<Policy>, StoreError>;
     async fn secret(&self, sha256: &[u8; 32]) -> Result<Option<(AccountId, KeyId)>, StoreError>;
     /// Creates or merges; the new policy, and whether it was created.
-    async fn put_account(&self, account: &AccountId, patch: &AccountPatch) -> Result<(Policy, bool), StoreError>;
+    async fn put_account(
+        &self,
+        by: &Actor,
+        account: &AccountId,
+        patch: &AccountPatch,
+    ) -> Result<(Policy, bool), StoreError>;
     /// Policies in order of account id, after `cursor`.
     async fn list_accounts(&self, cursor: Option<&AccountId>, most: u32) -> Result<Vec<Policy>, StoreError>;
     /// The version after deletion; `None` when there was none. Ledger rows stay.
-    async fn delete_account(&self, account: &AccountId) -> Result<Option<u32>, StoreError>;
+    async fn delete_account(&self, by: &Actor, account: &AccountId) -> Result<Option<u32>, StoreError>;
     /// Creates or merges a key; `None` when there is no such account. Refuses a secret in use
     /// elsewhere (`secret_sha256`) and more keys than an account may have (`key`).
     async fn put_key(
         &self,
+        by: &Actor,
         account: &AccountId,
         key: &KeyId,
         patch: &KeyPatch,
     ) -> Result<Option<(Policy, bool)>, StoreError>;
     /// The policy without the key; `None` when account or key do not exist.
-    async fn delete_key(&self, account: &AccountId, key: &KeyId) -> Result<Option<Policy>, StoreError>;
+    async fn delete_key(&self, by: &Actor, account: &AccountId, key: &KeyId) -> Result<Option<Policy>, StoreError>;
     /// `None`: there never was such an account. A deleted one has no `initial`, but its sums go on.
     async fn posted(&self, account: &AccountId) -> Result<Option<Posted>, StoreError>;
     /// Price lists: the newest version's number, and one version's content (JSON of the tariff).
     async fn tariff_version(&self) -> Result<u32, StoreError>;
     async fn tariff(&self, version: u32) -> Result<Option<Vec<u8>>, StoreError>;
-    async fn put_tariff(&self, content: &[u8], source: &str) -> Result<u32, StoreError>;
+    async fn put_tariff(&self, by: &Actor, content: &[u8], source: &str) -> Result<u32, StoreError>;
 }
 
 /// The ledger as the slow paths read it.

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use smallvec::smallvec;
 
 use super::{
-    account, done,
+    account, by, done,
     fake::{Fake, record, reply},
     key, op, policy, refused, reservation, with_key,
 };
@@ -43,14 +43,14 @@ async fn a_new_account_has_its_balance_when_it_is_answered() {
         world.posted = Some(Posted { initial: Some((op("v1"), 700)), ..Posted::default() });
     });
     let patch = AccountPatch { initial_balance: Some(700), ..AccountPatch::default() };
-    let ((policy, created), _) = done(engine.put_account(&account(), &patch).await.unwrap());
+    let ((policy, created), _) = done(engine.put_account(&by(), &account(), &patch).await.unwrap());
     assert_eq!((policy.version, created), (1, true));
     let initial: Vec<_> = fake.seen("adjust").iter().map(|seen| (seen.kind, seen.id.clone(), seen.amount)).collect();
     assert!(!initial.is_empty() && initial.iter().all(|it| *it == (Some(Kind::Initial), "v1".to_owned(), 700)));
 
     // Merging raises the version and touches no balance.
     let before = fake.seen("adjust").len();
-    let ((policy, created), _) = done(engine.put_account(&account(), &AccountPatch::default()).await.unwrap());
+    let ((policy, created), _) = done(engine.put_account(&by(), &account(), &AccountPatch::default()).await.unwrap());
     assert_eq!((policy.version, created), (2, false));
     assert_eq!(fake.seen("raise").pop().unwrap().version, 2);
     assert_eq!(fake.seen("adjust").len(), before);
@@ -64,22 +64,22 @@ async fn an_account_with_live_holds_is_not_deleted() {
         Some(Kind::Close) if live.load(std::sync::atomic::Ordering::Relaxed) => reply(Status::Idle),
         _ => reply(Status::Done),
     });
-    let refusal = refused(engine.delete_account(&account()).await.unwrap());
+    let refusal = refused(engine.delete_account(&by(), &account()).await.unwrap());
     assert_eq!(refusal.code, Code::Conflict);
     assert_eq!(fake.seen("delete").len(), 0);
     holds.store(false, std::sync::atomic::Ordering::Relaxed);
-    done(engine.delete_account(&account()).await.unwrap());
+    done(engine.delete_account(&by(), &account()).await.unwrap());
     assert_eq!(fake.seen("raise").pop().unwrap().version, 2);
     let closes: Vec<_> = fake.seen("adjust").into_iter().map(|seen| seen.id).collect();
     assert!(closes[0] != closes[1] && closes[0].starts_with("close:"));
     assert_eq!(refused(engine.account(&account()).await.unwrap()).code, Code::AccountNotFound);
-    assert_eq!(refused(engine.delete_account(&account()).await.unwrap()).code, Code::AccountNotFound);
+    assert_eq!(refused(engine.delete_account(&by(), &account()).await.unwrap()).code, Code::AccountNotFound);
 }
 
 #[tokio::test]
 async fn a_secret_is_shown_once() {
     let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
-    let (put, _) = done(engine.put_key(&account(), &key("k"), &KeyPatch::default()).await.unwrap());
+    let (put, _) = done(engine.put_key(&by(), &account(), &key("k"), &KeyPatch::default()).await.unwrap());
     let secret = put.secret.unwrap();
     assert!(put.created && secret.len() == 51 && secret.starts_with("sk-"));
     let stored = put.policy.keys[&key("k")].secret_sha256.unwrap();
@@ -88,19 +88,19 @@ async fn a_secret_is_shown_once() {
     assert_eq!(who, (account(), Some(key("k"))));
     assert_eq!(fake.seen("raise").pop().unwrap().version, 2);
 
-    let (put, _) = done(engine.put_key(&account(), &key("k"), &KeyPatch::default()).await.unwrap());
+    let (put, _) = done(engine.put_key(&by(), &account(), &key("k"), &KeyPatch::default()).await.unwrap());
     assert_eq!((put.created, put.secret), (false, None));
     assert_eq!(put.policy.keys[&key("k")].secret_sha256, Some(stored), "and stays as it was");
     let patch = KeyPatch { secret_sha256: Some([9; 32]), ..KeyPatch::default() };
-    let (put, _) = done(engine.put_key(&account(), &key("l"), &patch).await.unwrap());
+    let (put, _) = done(engine.put_key(&by(), &account(), &key("l"), &patch).await.unwrap());
     assert_eq!((put.created, put.secret), (true, None));
 
-    done(engine.delete_key(&account(), &key("k")).await.unwrap());
-    assert_eq!(refused(engine.delete_key(&account(), &key("k")).await.unwrap()).code, Code::KeyNotFound);
+    done(engine.delete_key(&by(), &account(), &key("k")).await.unwrap());
+    assert_eq!(refused(engine.delete_key(&by(), &account(), &key("k")).await.unwrap()).code, Code::KeyNotFound);
     let nobody = AccountId::new("b").unwrap();
-    assert_eq!(refused(engine.delete_key(&nobody, &key("k")).await.unwrap()).code, Code::AccountNotFound);
+    assert_eq!(refused(engine.delete_key(&by(), &nobody, &key("k")).await.unwrap()).code, Code::AccountNotFound);
     assert_eq!(
-        refused(engine.put_key(&nobody, &key("k"), &KeyPatch::default()).await.unwrap()).code,
+        refused(engine.put_key(&by(), &nobody, &key("k"), &KeyPatch::default()).await.unwrap()).code,
         Code::AccountNotFound
     );
 }
@@ -167,12 +167,12 @@ async fn a_reset_names_its_counter_and_what_it_cleared() {
         period: Period::Day,
         op_id: op("x"),
     };
-    assert_eq!(done(engine.reset(&ask).await.unwrap()).0.cleared, 800);
+    assert_eq!(done(engine.reset(&by(), &ask).await.unwrap()).0.cleared, 800);
     assert_eq!(fake.seen("reset")[0].id, GroupField::new("openai", "*", None).as_str());
     let unknown = Reset { key: Some(key("k")), ..ask.clone() };
-    assert_eq!(refused(engine.reset(&unknown).await.unwrap()).code, Code::KeyNotFound);
+    assert_eq!(refused(engine.reset(&by(), &unknown).await.unwrap()).code, Code::KeyNotFound);
     let none = Reset { metric: Metric::Concurrency, period: Period::None, ..ask };
-    assert_eq!(refused(engine.reset(&none).await.unwrap()).field, Some("metric"));
+    assert_eq!(refused(engine.reset(&by(), &none).await.unwrap()).field, Some("metric"));
 }
 
 #[tokio::test]

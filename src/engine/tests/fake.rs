@@ -17,6 +17,7 @@ use crate::{
         ports::{Cost, OpRecord, Position, Posted, Reply, Status, Unavailable},
     },
     quota::{
+        change::Change,
         clock::{Clock, Millis, local_now},
         counter::{AccountCounters, Head},
         entry::{Entry, Kind},
@@ -86,6 +87,8 @@ pub struct World {
     /// Pages of loaded accounts, of shard 1.
     pub loaded: Vec<Vec<(AccountId, Millis)>>,
     pub tariffs: Vec<Vec<u8>>,
+    /// Rows of the audit that the engine asked for.
+    pub changes: Vec<Change>,
     pub era: u64,
 }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::quota::{
     entry::LogFields,
-    id::{AccountId, KeyId, Model, OpId, Platform, ReservationId},
+    id::{AccountId, Actor, KeyId, Model, OpId, Platform, ReservationId},
     policy::{KeyPolicy, Policy},
     verdict::{Refusal, Verdict},
     window::Zone,
@@ -51,6 +51,11 @@ const SETTINGS: Settings = Settings {
     unavailable_allowance: 1_000,
     unavailable_total: 2_000,
 };
+
+/// Who makes the changes.
+fn by() -> Actor {
+    Actor::admin()
+}
 
 fn account() -> AccountId {
     AccountId::new("a").unwrap()
@@ -132,7 +137,7 @@ fn verbs_are_send() {
     }
     is_send(|engine| engine.reserve(leak(reserve(Ask::Default))));
     is_send(|engine| engine.settle(leak(settle(Price::Unsaid))));
-    is_send(|engine| engine.delete_account(leak(account())));
+    is_send(|engine| engine.delete_account(leak(by()), leak(account())));
     is_send(|engine| engine.balance(leak(Payer::Account(account()))));
     is_send(|engine| engine.reconcile(leak(Reconcile::default())));
     is_send(Engine::sweep_once);

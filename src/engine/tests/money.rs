@@ -1,7 +1,7 @@
 //! Estimate, settle and charge: what is priced, how, and by which prices.
 
 use super::{
-    account, done,
+    account, by, done,
     fake::{Fake, record, reply, with_record},
     key, refused, reserve, settle,
 };
@@ -43,7 +43,7 @@ fn settled(charged: i64) -> Record {
 #[tokio::test]
 async fn an_estimate_is_priced_and_its_prices_frozen() {
     let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
-    done(engine.tariff_import(&prices(3), "test").await.unwrap());
+    done(engine.tariff_import(&by(), &prices(3), "test").await.unwrap());
     let ask = reserve(Ask::Estimate { prompt_tokens: 1_000, max_tokens: Some(200) });
     done(engine.reserve(&ask).await.unwrap());
     let free = Reserve { model: Some(Model::new("free").unwrap()), ..ask.clone() };
@@ -61,7 +61,7 @@ async fn an_estimate_is_priced_and_its_prices_frozen() {
 async fn free_models_are_not_held_when_so_set() {
     let settings = crate::engine::Settings { hold_free_models: false, ..super::SETTINGS };
     let (fake, engine) = Fake::with(settings, |_, _| reply(Status::Done));
-    done(engine.tariff_import(&prices(3), "test").await.unwrap());
+    done(engine.tariff_import(&by(), &prices(3), "test").await.unwrap());
     let ask = reserve(Ask::Estimate { prompt_tokens: 1, max_tokens: None });
     done(engine.reserve(&Reserve { model: Some(Model::new("free").unwrap()), ..ask }).await.unwrap());
     assert!(fake.seen("reserve")[0].check_only);
@@ -78,8 +78,8 @@ async fn a_settle_is_priced_again_by_the_reservations_prices() {
             with_record(Status::Reprice, reserved)
         }
     });
-    done(engine.tariff_import(&prices(3), "test").await.unwrap());
-    done(engine.tariff_import(&prices(5), "test").await.unwrap());
+    done(engine.tariff_import(&by(), &prices(3), "test").await.unwrap());
+    done(engine.tariff_import(&by(), &prices(5), "test").await.unwrap());
     let (answer, _) = done(engine.settle(&settle(usage(100))).await.unwrap());
     assert_eq!(answer.charged, Some(300));
     let seen = fake.seen("settle");
@@ -96,7 +96,7 @@ async fn a_reservation_without_prices_is_settled_by_todays() {
         Some([]) => with_record(Status::Done, settled(300)),
         _ => with_record(Status::Reprice, settled(0)),
     });
-    done(engine.tariff_import(&prices(3), "test").await.unwrap());
+    done(engine.tariff_import(&by(), &prices(3), "test").await.unwrap());
     done(engine.settle(&settle(usage(100))).await.unwrap());
     assert_eq!(fake.seen("settle")[1].cost, Some(Cost::Units(300)));
 }
@@ -107,9 +107,9 @@ async fn a_model_that_lost_its_price_is_settled_by_the_old_one() {
         Some(price_tag) if price_tag == tag(1) => with_record(Status::Done, settled(300)),
         other => panic!("{other:?}"),
     });
-    done(engine.tariff_import(&prices(3), "test").await.unwrap());
+    done(engine.tariff_import(&by(), &prices(3), "test").await.unwrap());
     let none = br#"{"format":1,"units_per_usd":100000000,"models":{}}"#;
-    done(engine.tariff_import(none, "test").await.unwrap());
+    done(engine.tariff_import(&by(), none, "test").await.unwrap());
     let ask = settle(usage(100));
     assert_eq!(refused(engine.settle(&ask).await.unwrap()).code, Code::ModelNotPriced);
     fake.set(|world| world.record = Some(Record { price_tag: tag(1), ..record(State::Held) }));

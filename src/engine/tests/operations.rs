@@ -1,7 +1,7 @@
 //! Refund, credit and debit: done once, also when only the ledger remembers.
 
 use super::{
-    account, done,
+    account, by, done,
     fake::{Fake, record, reply, with_op, with_record},
     op, refused, reservation,
 };
@@ -79,15 +79,15 @@ async fn operations_of_long_ago_are_found_in_the_ledger() {
 
     remember(entry(Kind::Credit, 30, r#"{"kind":"topup"}"#));
     let credit = Credit { account: account(), op_id: op("c"), amount: 30, kind: CreditKind::Topup, note: None };
-    let (answer, replayed) = done(engine.credit(&credit).await.unwrap());
+    let (answer, replayed) = done(engine.credit(&by(), &credit).await.unwrap());
     assert_eq!((answer.amount, replayed), (30, true));
     let other = Credit { kind: CreditKind::Grant, ..credit };
-    assert_eq!(refused(engine.credit(&other).await.unwrap()).field, Some("kind"));
+    assert_eq!(refused(engine.credit(&by(), &other).await.unwrap()).field, Some("kind"));
 
     remember(entry(Kind::Debit, -30, r#"{"kind":"force"}"#));
     let debit = Debit { account: account(), op_id: op("d"), amount: 30, force: true, note: None };
-    assert_eq!(done(engine.debit(&debit).await.unwrap()).0.amount, 30);
-    assert_eq!(refused(engine.debit(&Debit { force: false, ..debit }).await.unwrap()).field, Some("force"));
+    assert_eq!(done(engine.debit(&by(), &debit).await.unwrap()).0.amount, 30);
+    assert_eq!(refused(engine.debit(&by(), &Debit { force: false, ..debit }).await.unwrap()).field, Some("force"));
 }
 
 #[tokio::test]
@@ -98,11 +98,11 @@ async fn credits_have_no_bound_of_their_own_debits_do() {
     });
     let (account, op_id) = (account(), op("c"));
     let credit = Credit { account: account.clone(), op_id, amount: 9_000_000, kind: CreditKind::Topup, note: None };
-    assert_eq!(done(engine.credit(&credit).await.unwrap()).0.amount, 9_000_000);
+    assert_eq!(done(engine.credit(&by(), &credit).await.unwrap()).0.amount, 9_000_000);
     let debit = Debit { account, op_id: op("d"), amount: 1_000_001, force: true, note: None };
-    assert_eq!(refused(engine.debit(&debit).await.unwrap()).field, Some("amount"));
-    let refusal = refused(engine.debit(&Debit { amount: 5, ..debit }).await.unwrap());
+    assert_eq!(refused(engine.debit(&by(), &debit).await.unwrap()).field, Some("amount"));
+    let refusal = refused(engine.debit(&by(), &Debit { amount: 5, ..debit }).await.unwrap());
     assert_eq!((refusal.code, refusal.available), (Code::InsufficientBalance, Some(1_000_000)));
     fake.set(|world| world.policies.clear());
-    assert_eq!(refused(engine.credit(&credit).await.unwrap()).code, Code::AccountNotFound);
+    assert_eq!(refused(engine.credit(&by(), &credit).await.unwrap()).code, Code::AccountNotFound);
 }

@@ -3,7 +3,7 @@
 use super::{
     SETTINGS, account,
     bank::{TRUSTING, ask, bank, named, warmed},
-    done,
+    by, done,
     fake::{Fake, Seen, record, with_record},
     key, policy, refused, reservation, reserve, settle, with_key,
 };
@@ -77,14 +77,14 @@ async fn prices_are_those_of_the_reserve() {
         let model = format!(r#"{{"input":{},"output":0}}"#, input * 1_000_000);
         format!(r#"{{"format":1,"units_per_usd":100000000,"models":{{"m":{model}}}}}"#).into_bytes()
     };
-    done(engine.tariff_import(&prices(3), "test").await.unwrap());
+    done(engine.tariff_import(&by(), &prices(3), "test").await.unwrap());
     let estimate = |id: &str| Reserve {
         id: reservation(id),
         ..reserve(Ask::Estimate { prompt_tokens: 600, max_tokens: Some(1) })
     };
     ask(&engine, &estimate("warm")).await;
     assert!(ask(&engine, &estimate("r")).await.0.trusted);
-    done(engine.tariff_import(&prices(5), "test").await.unwrap());
+    done(engine.tariff_import(&by(), &prices(5), "test").await.unwrap());
     let usage = crate::quota::usage::Usage { input: 100, ..Default::default() };
     done(engine.settle(&settle_of("r", Price::Usage(usage))).await.unwrap());
     let charge = &fake.seen("charge")[0];

@@ -4,7 +4,6 @@ use crate::{
     engine::{Payer, balance::Sheet, ports::AccountPatch},
     http::{
         answer::{Answer, Handled},
-        error::Problem,
         gateway::done,
         path,
         route::Call,
@@ -23,14 +22,10 @@ use crate::{
     },
 };
 
-/// Accounts of one page.
-const PAGE_DEFAULT: u32 = 100;
-const PAGE_MAX: u32 = 1000;
-
 pub(super) async fn put(call: &Call<'_>, account: &str) -> Handled {
     let account = path::id(account, "account", AccountId::new)?;
     let put: AccountPut = read::body(call.body)?;
-    let ((policy, created), _) = done(call.service.engine.put_account(&account, &patch(put)).await)?;
+    let ((policy, created), _) = done(call.service.engine.put_account(&call.actor()?, &account, &patch(put)).await)?;
     let live = live(call, &account).await;
     Ok(Answer::ok(&shown(&policy, live.as_ref())).created(created))
 }
@@ -45,7 +40,7 @@ pub(super) async fn get(call: &Call<'_>, account: &str) -> Handled {
 pub(super) async fn list(call: &Call<'_>) -> Handled {
     let cursor = path::parameter(call.query, "cursor")?.filter(|cursor| !cursor.is_empty());
     let cursor = cursor.map(|cursor| path::id(&cursor, "cursor", AccountId::new)).transpose()?;
-    let most = page(path::parameter(call.query, "limit")?.as_deref())?;
+    let most = path::page(call.query)?;
     // One more than asked for tells whether there is a next page.
     let (mut policies, _) = done(call.service.engine.list_accounts(cursor.as_ref(), most + 1).await)?;
     let more = policies.len() > most as usize;
@@ -57,16 +52,8 @@ pub(super) async fn list(call: &Call<'_>) -> Handled {
 
 pub(super) async fn delete(call: &Call<'_>, account: &str) -> Handled {
     let account = path::id(account, "account", AccountId::new)?;
-    done(call.service.engine.delete_account(&account).await)?;
+    done(call.service.engine.delete_account(&call.actor()?, &account).await)?;
     Ok(Answer::nothing())
-}
-
-/// How many entries a page shall have, from the parameter `limit`.
-pub(super) fn page(limit: Option<&str>) -> Result<u32, Problem> {
-    let Some(limit) = limit else { return Ok(PAGE_DEFAULT) };
-    let digits = !limit.is_empty() && limit.bytes().all(|byte| byte.is_ascii_digit());
-    let limit = limit.parse().ok().filter(|limit| digits && (1..=PAGE_MAX).contains(limit));
-    limit.ok_or_else(|| Problem::invalid("limit", format!("limit must be a whole number from 1 to {PAGE_MAX}")))
 }
 
 fn patch(put: AccountPut) -> AccountPatch {
@@ -121,15 +108,6 @@ fn shown<'a>(policy: &'a Policy, live: Option<&Sheet>) -> Account<'a> {
 mod tests {
     use super::*;
     use crate::quota::{policy::AccountStatus, window::Zone};
-
-    #[test]
-    fn a_page_has_a_bound() {
-        assert_eq!(page(None).unwrap(), PAGE_DEFAULT);
-        assert_eq!(page(Some("1000")).unwrap(), 1000);
-        for bad in ["", "0", "1001", "-1", "+1", "1.0", "x"] {
-            assert_eq!(page(Some(bad)).unwrap_err().field.as_deref(), Some("limit"), "{bad}");
-        }
-    }
 
     #[test]
     fn an_account_is_shown_flat() {

@@ -23,7 +23,7 @@ pub(super) async fn credit(call: &Call<'_>, account: &str) -> Handled {
         kind: ask.kind.map_or(CreditKind::Topup, |kind| kind.0),
         note: ask.note.map(|note| note.0.into()),
     };
-    let (adjusted, replayed) = done(call.service.engine.credit(&credit).await)?;
+    let (adjusted, replayed) = done(call.service.engine.credit(&call.actor()?, &credit).await)?;
     Ok(shown("credited", &adjusted, replayed))
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn debit(call: &Call<'_>, account: &str) -> Handled {
         force: ask.force.unwrap_or(false),
         note: ask.note.map(|note| note.0.into()),
     };
-    let (adjusted, replayed) = done(call.service.engine.debit(&debit).await)?;
+    let (adjusted, replayed) = done(call.service.engine.debit(&call.actor()?, &debit).await)?;
     Ok(shown("debited", &adjusted, replayed))
 }
 

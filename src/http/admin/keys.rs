@@ -6,7 +6,7 @@ use crate::{
         ports::KeyPatch,
     },
     http::{
-        admin::accounts::{live, page},
+        admin::accounts::live,
         answer::{Answer, Handled},
         error::Problem,
         gateway::done,
@@ -30,7 +30,7 @@ use crate::{
 pub(super) async fn put(call: &Call<'_>, account: &str, key: &str) -> Handled {
     let (account, key) = ids(account, key)?;
     let put: KeyPut = read::body(call.body)?;
-    let (made, _) = done(call.service.engine.put_key(&account, &key, &patch(put)).await)?;
+    let (made, _) = done(call.service.engine.put_key(&call.actor()?, &account, &key, &patch(put)).await)?;
     let rules = found(&made.policy, &key)?;
     let live = live(call, &account).await;
     let now = call.service.engine.clock.now();
@@ -52,7 +52,7 @@ pub(super) async fn list(call: &Call<'_>, account: &str) -> Handled {
     let (policy, _) = done(call.service.engine.account(&account).await)?;
     let cursor = path::parameter(call.query, "cursor")?.filter(|cursor| !cursor.is_empty());
     let cursor = cursor.map(|cursor| path::id(&cursor, "cursor", KeyId::new)).transpose()?;
-    let most = page(path::parameter(call.query, "limit")?.as_deref())? as usize;
+    let most = path::page(call.query)? as usize;
     let live = live(call, &account).await;
     let mut keys: Vec<_> = policy.keys.iter().filter(|(key, _)| Some(*key) > cursor.as_ref()).collect();
     keys.sort_unstable_by_key(|(key, _)| *key);
@@ -66,7 +66,7 @@ pub(super) async fn list(call: &Call<'_>, account: &str) -> Handled {
 
 pub(super) async fn delete(call: &Call<'_>, account: &str, key: &str) -> Handled {
     let (account, key) = ids(account, key)?;
-    done(call.service.engine.delete_key(&account, &key).await).map_err(Problem::missing)?;
+    done(call.service.engine.delete_key(&call.actor()?, &account, &key).await).map_err(Problem::missing)?;
     Ok(Answer::nothing())
 }
 

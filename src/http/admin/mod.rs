@@ -3,6 +3,7 @@
 
 mod accounts;
 mod adjust;
+mod audit;
 mod keys;
 mod probes;
 mod reconcile;
@@ -15,8 +16,22 @@ use hyper::Method;
 
 use super::{
     answer::Handled,
+    error::Problem,
     route::{Call, Route},
 };
+use crate::quota::id::{Actor, BadId};
+
+/// Who makes an admin call, for the audit.
+const X_QUOTA_ACTOR: &str = "x-quota-actor";
+
+impl Call<'_> {
+    /// The header `X-Quota-Actor`, else `admin`.
+    fn actor(&self) -> Result<Actor, Problem> {
+        let Some(value) = self.headers.get(X_QUOTA_ACTOR) else { return Ok(Actor::admin()) };
+        let actor = value.to_str().map_err(|_| BadId::Id).and_then(Actor::new);
+        actor.map_err(|bad| Problem::invalid("X-Quota-Actor", format!("X-Quota-Actor {bad}")))
+    }
+}
 
 pub(super) async fn handle(route: Route<'_>, call: &Call<'_>) -> Handled {
     match (route, call.method) {
@@ -33,6 +48,7 @@ pub(super) async fn handle(route: Route<'_>, call: &Call<'_>) -> Handled {
         (Route::Key(account, key), _) => keys::get(call, account, key).await,
         (Route::Reservation(account, id), _) => reservations::get(call, account, id).await,
         (Route::Reconcile, _) => reconcile::answer(call).await,
+        (Route::Audit, _) => audit::list(call).await,
         (other, _) => probes(other, call),
     }
 }

@@ -34,6 +34,6 @@ pub(super) async fn answer(call: &Call<'_>, account: &str) -> Handled {
         period: ask.period.0,
         op_id: op_id.expect("hexadecimal digits are id characters"),
     };
-    let (reset, _) = done(call.service.engine.reset(&reset).await).map_err(Problem::missing)?;
+    let (reset, _) = done(call.service.engine.reset(&call.actor()?, &reset).await).map_err(Problem::missing)?;
     Ok(Answer::ok(&report::ResetDone { account: &reset.account, outcome: "reset", cleared: reset.cleared }))
 }

@@ -70,6 +70,7 @@ const DEBIT: &str = "/admin/v1/accounts/{account}/debit";
 const RESET: &str = "/admin/v1/accounts/{account}/reset";
 const RESERVATION: &str = "/admin/v1/reservations/{account}/{id}";
 const RECONCILE: &str = "/admin/v1/reconcile";
+const AUDIT: &str = "/admin/v1/audit";
 
 pub(super) const OPERATIONS: &[Operation] = &[
     verb("/v1/reserve", "reserve", "Reserve", &[(200, "Reserved")], VERB, "Hold an amount before the call"),
@@ -122,6 +123,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     admin("delete", KEY, "delete_key", None, &[(204, "")], "Delete a key"),
     admin("get", RESERVATION, "get_reservation", None, &[(200, "Reservation")], "A reservation as it stands"),
     admin("post", RECONCILE, "reconcile", Some("Reconcile"), &[(200, "Reconciled")], "Compare Redis with SQL"),
+    admin("get", AUDIT, "list_audit", None, &[(200, "Changes")], "Who changed what, newest first, by page"),
     admin_metrics(),
     probe("/healthz", "healthz", &[(200, "Health")], "The process lives"),
     probe("/readyz", "readyz", &[(200, "Readiness"), (503, "Readiness")], "Calls can be decided"),
@@ -186,12 +188,26 @@ impl Operation {
                 query("cursor", json!({"type": "string", "pattern": "^[A-Za-z0-9._:@-]{0,128}$"})),
                 query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
             ],
+            "list_audit" => vec![
+                query(
+                    "subject",
+                    json!({"type": "string", "description": "`account/<id>` and the like; also what is below it"}),
+                ),
+                query("cursor", json!({"type": "string", "pattern": "^[0-9]{0,19}$"})),
+                query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
+            ],
             "authz" | "authz_post" => vec![query("deny", json!({"type": "string", "enum": ["403"]}))],
             _ => Vec::new(),
         }
     }
 
     fn headers(&self) -> Vec<Value> {
+        let changes = self.tag == "admin" && self.method != "get" && self.id != "reconcile";
+        if changes {
+            let about = "Who makes the change, for the audit; absent: `admin`";
+            let schema = json!({"type": "string", "pattern": "^[A-Za-z0-9._:@-]{1,128}$"});
+            return vec![json!({"name": "X-Quota-Actor", "in": "header", "description": about, "schema": schema})];
+        }
         if self.path != "/v1/authz" {
             return Vec::new();
         }

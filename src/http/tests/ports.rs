@@ -9,16 +9,17 @@ use crate::{
     engine::{
         AbortCharge, AbortPolicy, Engine, Settings,
         ports::{
-            AccountPatch, AdjustCall, Audit, ChargeCall, Counters, Drain, ExtendCall, KeyPatch, LedgerStore, Ledgered,
-            MendCall, PolicyStore, Position, Posted, RefundCall, Reply, ReserveCall, ResetCall, SettleCall, StoreError,
-            Unavailable, UndoCall,
+            AccountPatch, AdjustCall, Audit, Changes, ChargeCall, Counters, Drain, ExtendCall, KeyPatch, LedgerStore,
+            Ledgered, MendCall, PolicyStore, Position, Posted, RefundCall, Reply, ReserveCall, ResetCall, SettleCall,
+            StoreError, Unavailable, UndoCall,
         },
     },
     quota::{
+        change::{Change, Recorded},
         clock::{Clock, Millis},
         counter::AccountCounters,
         entry::{Entry, Kind},
-        id::{AccountId, KeyId, OpId, ReservationId},
+        id::{AccountId, Actor, KeyId, OpId, ReservationId},
         policy::Policy,
         reservation::Record,
         tally::Tally,
@@ -154,19 +155,25 @@ impl PolicyStore for Nobody {
     async fn secret(&self, _: &[u8; 32]) -> Result<Option<(AccountId, KeyId)>, StoreError> {
         lost()
     }
-    async fn put_account(&self, _: &AccountId, _: &AccountPatch) -> Result<(Policy, bool), StoreError> {
+    async fn put_account(&self, _: &Actor, _: &AccountId, _: &AccountPatch) -> Result<(Policy, bool), StoreError> {
         lost()
     }
     async fn list_accounts(&self, _: Option<&AccountId>, _: u32) -> Result<Vec<Policy>, StoreError> {
         lost()
     }
-    async fn delete_account(&self, _: &AccountId) -> Result<Option<u32>, StoreError> {
+    async fn delete_account(&self, _: &Actor, _: &AccountId) -> Result<Option<u32>, StoreError> {
         lost()
     }
-    async fn put_key(&self, _: &AccountId, _: &KeyId, _: &KeyPatch) -> Result<Option<(Policy, bool)>, StoreError> {
+    async fn put_key(
+        &self,
+        _: &Actor,
+        _: &AccountId,
+        _: &KeyId,
+        _: &KeyPatch,
+    ) -> Result<Option<(Policy, bool)>, StoreError> {
         lost()
     }
-    async fn delete_key(&self, _: &AccountId, _: &KeyId) -> Result<Option<Policy>, StoreError> {
+    async fn delete_key(&self, _: &Actor, _: &AccountId, _: &KeyId) -> Result<Option<Policy>, StoreError> {
         lost()
     }
     async fn posted(&self, _: &AccountId) -> Result<Option<Posted>, StoreError> {
@@ -178,7 +185,17 @@ impl PolicyStore for Nobody {
     async fn tariff(&self, _: u32) -> Result<Option<Vec<u8>>, StoreError> {
         lost()
     }
-    async fn put_tariff(&self, _: &[u8], _: &str) -> Result<u32, StoreError> {
+    async fn put_tariff(&self, _: &Actor, _: &[u8], _: &str) -> Result<u32, StoreError> {
+        lost()
+    }
+}
+
+#[async_trait]
+impl Changes for Nobody {
+    async fn record_change(&self, _: &Change) -> Result<(), StoreError> {
+        lost()
+    }
+    async fn changes(&self, _: Option<&str>, _: Option<i64>, _: u32) -> Result<Vec<Recorded>, StoreError> {
         lost()
     }
 }

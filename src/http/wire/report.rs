@@ -209,3 +209,36 @@ pub(crate) struct Difference<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) repaired: Option<bool>,
 }
+
+/// One change, as the audit kept it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Change)]
+pub(crate) struct ChangeShown<'a> {
+    pub(crate) id: i64,
+    #[serde(serialize_with = "text")]
+    pub(crate) at: Millis,
+    /// The header `X-Quota-Actor` of the call, else `admin`.
+    pub(crate) by: &'a str,
+    /// The verb: `put`, `delete`, `credit` …
+    pub(crate) what: &'a str,
+    /// `account/<id>`, `account/<id>/key/<id>`, or `<kind>/<id>`.
+    pub(crate) subject: &'a str,
+    /// As it was; null: it was not there, or (money) it cannot be told.
+    #[schema(required, value_type = Option<Object>)]
+    pub(crate) before: &'a Option<serde_json::Value>,
+    /// As it became; null: it is gone.
+    #[schema(required, value_type = Option<Object>)]
+    pub(crate) after: &'a Option<serde_json::Value>,
+    /// Of the operation in the ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) op_id: Option<&'a str>,
+}
+
+/// A page of the audit, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Changes<'a> {
+    pub(crate) changes: Vec<ChangeShown<'a>>,
+    /// For the next page; null on the last one.
+    #[schema(required)]
+    pub(crate) next_cursor: Option<String>,
+}

@@ -1,6 +1,6 @@
 use super::{
     Place,
-    made::{account, credit, mark_of, open_generation, post, posted, ready, settle, window},
+    made::{account, by, credit, mark_of, open_generation, post, posted, ready, settle, window},
 };
 use crate::{
     engine::ports::{AccountPatch, LedgerStore, Ledgered, PolicyStore, Position, Posting},
@@ -32,7 +32,7 @@ pub async fn the_sums_are_what_the_ledger_adds_up_to(place: &Place) {
     open_generation(&store, 1, Some(&mark), 4).await.unwrap().unwrap();
     let mut again = charge("r7", 1, 86_400);
     again.record.as_mut().unwrap().charged = 2;
-    store.put_account(&account("b"), &AccountPatch::default()).await.unwrap();
+    store.put_account(&by(), &account("b"), &AccountPatch::default()).await.unwrap();
     let more = vec![charge("s1", 5, 172_800), again, settle("b", "x", 9, None), credit("a", Kind::Credit, "c", 3)];
     assert_eq!(post(&store, more).await.duplicates.len(), 1);
     let audit = store.audit(&account("a"), Ledgered::default(), END).await.unwrap().unwrap();

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::{
     Place,
     cases_recovery::{account_of, chain},
-    made::{account, batch, credit, mark_of, open_generation, posted, settle, sums},
+    made::{account, batch, by, credit, mark_of, open_generation, posted, settle, sums},
 };
 use crate::{
     engine::ports::{AccountPatch, Batch, Mark, PolicyStore, Posting, StoreError},
@@ -15,7 +15,7 @@ use crate::{
 async fn shards(store: &Store, count: u16) -> Vec<Mark> {
     let mut marks = Vec::new();
     for shard in 0..count {
-        store.put_account(&account(&account_of(shard)), &AccountPatch::default()).await.unwrap();
+        store.put_account(&by(), &account(&account_of(shard)), &AccountPatch::default()).await.unwrap();
         marks.push(open_generation(store, shard, None, 1).await.unwrap().unwrap());
     }
     marks
@@ -115,7 +115,7 @@ pub async fn a_new_database_is_opened_by_many_at_once(place: &Place) {
         let url = place.url.clone();
         tasks.spawn(async move {
             let store = crate::sql::open(&url, crate::quota::window::Zone::utc()).await.expect("a database");
-            store.put_account(&account(&format!("a{number}")), &AccountPatch::default()).await.unwrap();
+            store.put_account(&by(), &account(&format!("a{number}")), &AccountPatch::default()).await.unwrap();
         });
     }
     assert_eq!(tasks.join_all().await.len(), 8);
@@ -132,7 +132,7 @@ pub async fn one_of_many_opens_the_first_generation(place: &Place) {
     let opened = tasks.join_all().await.into_iter().flatten().count();
     assert_eq!(opened, 1);
     let store = place.store().await;
-    store.put_account(&account("a"), &AccountPatch::default()).await.unwrap();
+    store.put_account(&by(), &account("a"), &AccountPatch::default()).await.unwrap();
     let mark = mark_of(&store, 3).await.unwrap();
     assert!(store.apply(&[batch(3, mark, vec![settle("a", "r", 1, None)])]).await.unwrap()[0].moved);
 }

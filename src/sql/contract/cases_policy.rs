@@ -1,6 +1,6 @@
 use super::{
     Place,
-    made::{account, key, limit},
+    made::{account, by, key, limit},
 };
 use crate::{
     engine::ports::{AccountPatch, KeyPatch, PolicyStore, StoreError},
@@ -25,7 +25,7 @@ pub async fn an_account_is_created_merged_and_read_back(place: &Place) {
     let store = place.store().await;
     let id = account("a");
     assert_eq!(store.policy(&id).await.unwrap(), None);
-    let (blank, created) = store.put_account(&id, &AccountPatch::default()).await.unwrap();
+    let (blank, created) = store.put_account(&by(), &id, &AccountPatch::default()).await.unwrap();
     assert!(created);
     assert_eq!((blank.version, blank.status, &*blank.group), (1, AccountStatus::Enabled, "default"));
     assert_eq!(store.policy(&id).await.unwrap(), Some(blank));
@@ -44,13 +44,13 @@ pub async fn an_account_is_created_merged_and_read_back(place: &Place) {
             contact: Some(Some("ada@example.org".into())),
             initial_balance: None,
         };
-        let (policy, created) = store.put_account(&id, &patch).await.unwrap();
+        let (policy, created) = store.put_account(&by(), &id, &patch).await.unwrap();
         assert!(!created);
         assert_eq!((policy.version, policy.trust, policy.on_unavailable), (version, trust, word));
         assert_eq!(store.policy(&id).await.unwrap(), Some(policy));
     }
     let clear = AccountPatch { name: Some(None), ..AccountPatch::default() };
-    let (policy, _) = store.put_account(&id, &clear).await.unwrap();
+    let (policy, _) = store.put_account(&by(), &id, &clear).await.unwrap();
     assert_eq!((policy.name.as_deref(), policy.contact.as_deref()), (None, Some("ada@example.org")));
     assert_eq!((policy.credit_limit, policy.limits.len(), &*policy.group), (7, 2, "vip"));
     assert_eq!(store.policy(&id).await.unwrap(), Some(policy));
@@ -59,8 +59,8 @@ pub async fn an_account_is_created_merged_and_read_back(place: &Place) {
 pub async fn a_key_reads_back_whole(place: &Place) {
     let store = place.store().await;
     let id = account("a");
-    assert_eq!(store.put_key(&id, &key("k"), &KeyPatch::default()).await.unwrap(), None);
-    store.put_account(&id, &AccountPatch::default()).await.unwrap();
+    assert_eq!(store.put_key(&by(), &id, &key("k"), &KeyPatch::default()).await.unwrap(), None);
+    store.put_account(&by(), &id, &AccountPatch::default()).await.unwrap();
     let patch = KeyPatch {
         status: Some(KeyStatus::Disabled),
         allowance: Some(Some(99)),
@@ -74,7 +74,7 @@ pub async fn a_key_reads_back_whole(place: &Place) {
         name: Some(Some("Ada's laptop".into())),
         cross_group_retry: Some(true),
     };
-    let (policy, created) = store.put_key(&id, &key("k"), &patch).await.unwrap().unwrap();
+    let (policy, created) = store.put_key(&by(), &id, &key("k"), &patch).await.unwrap().unwrap();
     assert!(created);
     assert_eq!(policy.version, 2);
     let made = policy.keys["k"].clone();
@@ -84,7 +84,7 @@ pub async fn a_key_reads_back_whole(place: &Place) {
     assert_eq!(store.policy(&id).await.unwrap(), Some(policy));
     assert_eq!(store.secret(&[7; 32]).await.unwrap(), Some((id.clone(), key("k"))));
     let clear = KeyPatch { allowance: Some(None), expires_at: Some(None), group: Some(None), ..KeyPatch::default() };
-    let (policy, created) = store.put_key(&id, &key("k"), &clear).await.unwrap().unwrap();
+    let (policy, created) = store.put_key(&by(), &id, &key("k"), &clear).await.unwrap().unwrap();
     assert!(!created);
     let merged = &policy.keys["k"];
     assert_eq!((merged.allowance, merged.expires_at, &merged.group), (None, None, &None));
@@ -92,10 +92,10 @@ pub async fn a_key_reads_back_whole(place: &Place) {
     assert_eq!((&merged.name, merged.cross_group_retry, merged.created_at), (&made.name, true, made.created_at));
     assert!(merged.changed_at >= made.changed_at);
     assert_eq!(store.policy(&id).await.unwrap(), Some(policy));
-    let without = store.delete_key(&id, &key("k")).await.unwrap().unwrap();
+    let without = store.delete_key(&by(), &id, &key("k")).await.unwrap().unwrap();
     assert_eq!((without.version, without.keys.len()), (4, 0));
     assert_eq!(store.policy(&id).await.unwrap(), Some(without));
-    assert_eq!(store.delete_key(&id, &key("k")).await.unwrap(), None);
+    assert_eq!(store.delete_key(&by(), &id, &key("k")).await.unwrap(), None);
     assert_eq!(store.secret(&[7; 32]).await.unwrap(), None);
 }
 
@@ -104,22 +104,25 @@ pub async fn limits_are_replaced_whole(place: &Place) {
     let id = account("a");
     let put = |limits: Vec<Limit>| AccountPatch { limits: Some(limits), ..AccountPatch::default() };
     let caps = [limit("b", Period::Day, Some(1)), limit("a", Period::Day, None)];
-    let (policy, _) = store.put_account(&id, &put(caps.to_vec())).await.unwrap();
+    let (policy, _) = store.put_account(&by(), &id, &put(caps.to_vec())).await.unwrap();
     assert_eq!(*policy.limits[0], caps[0], "the order is the caller's");
-    store.put_key(&id, &key("k"), &KeyPatch { limits: Some(caps.to_vec()), ..KeyPatch::default() }).await.unwrap();
-    store.put_account(&id, &put(vec![limit("c", Period::Month, Some(2))])).await.unwrap();
-    store.put_account(&id, &AccountPatch::default()).await.unwrap();
+    store
+        .put_key(&by(), &id, &key("k"), &KeyPatch { limits: Some(caps.to_vec()), ..KeyPatch::default() })
+        .await
+        .unwrap();
+    store.put_account(&by(), &id, &put(vec![limit("c", Period::Month, Some(2))])).await.unwrap();
+    store.put_account(&by(), &id, &AccountPatch::default()).await.unwrap();
     let policy = store.policy(&id).await.unwrap().unwrap();
     assert_eq!((policy.limits.len(), &*policy.limits[0].platform), (1, "c"));
     assert_eq!(policy.keys["k"].limits.len(), 2, "a key's limits are its own");
-    store.put_account(&id, &put(Vec::new())).await.unwrap();
+    store.put_account(&by(), &id, &put(Vec::new())).await.unwrap();
     assert!(store.policy(&id).await.unwrap().unwrap().limits.is_empty());
 }
 
 pub async fn what_cannot_stand_is_refused_and_changes_nothing(place: &Place) {
     let store = place.store().await;
     let id = account("a");
-    let (before, _) = store.put_account(&id, &AccountPatch::default()).await.unwrap();
+    let (before, _) = store.put_account(&by(), &id, &AccountPatch::default()).await.unwrap();
     let none = AccountPatch::default;
     let twice = vec![limit("x", Period::Day, Some(1)), limit("x", Period::Day, Some(2))];
     let many = (0..=LIMITS_MAX as u32).map(|n| limit("x", Period::Rolling(n + 1), None)).collect();
@@ -137,12 +140,12 @@ pub async fn what_cannot_stand_is_refused_and_changes_nothing(place: &Place) {
         ("limits", AccountPatch { limits: Some(vec![no_period]), ..none() }),
         ("limits", AccountPatch { limits: Some(vec![negative]), ..none() }),
     ] {
-        let error = store.put_account(&id, &patch).await.expect_err(field);
+        let error = store.put_account(&by(), &id, &patch).await.expect_err(field);
         assert_eq!(field_of(&error), field);
-        assert!(store.put_account(&account("new"), &patch).await.is_err());
+        assert!(store.put_account(&by(), &account("new"), &patch).await.is_err());
     }
     let error = store
-        .put_key(&id, &key("k"), &KeyPatch { allowance: Some(Some(-1)), ..KeyPatch::default() })
+        .put_key(&by(), &id, &key("k"), &KeyPatch { allowance: Some(Some(-1)), ..KeyPatch::default() })
         .await
         .expect_err("a negative allowance");
     assert_eq!(field_of(&error), "allowance");
@@ -154,26 +157,26 @@ pub async fn a_secret_belongs_to_one_key(place: &Place) {
     let store = place.store().await;
     let patch = KeyPatch { secret_sha256: Some([1; 32]), ..KeyPatch::default() };
     for id in ["a", "b"] {
-        store.put_account(&account(id), &AccountPatch::default()).await.unwrap();
+        store.put_account(&by(), &account(id), &AccountPatch::default()).await.unwrap();
     }
-    store.put_key(&account("a"), &key("k"), &patch).await.unwrap().unwrap();
-    store.put_key(&account("a"), &key("k"), &patch).await.unwrap().unwrap();
+    store.put_key(&by(), &account("a"), &key("k"), &patch).await.unwrap().unwrap();
+    store.put_key(&by(), &account("a"), &key("k"), &patch).await.unwrap().unwrap();
     for (other, id) in [("b", "k"), ("a", "k2")] {
-        let error = store.put_key(&account(other), &key(id), &patch).await.expect_err("a secret in use");
+        let error = store.put_key(&by(), &account(other), &key(id), &patch).await.expect_err("a secret in use");
         assert_eq!(field_of(&error), "secret_sha256");
     }
     assert_eq!(store.policy(&account("b")).await.unwrap().unwrap().version, 1);
     let new = KeyPatch { secret_sha256: Some([2; 32]), ..KeyPatch::default() };
-    store.put_key(&account("a"), &key("k"), &new).await.unwrap().unwrap();
+    store.put_key(&by(), &account("a"), &key("k"), &new).await.unwrap().unwrap();
     assert_eq!(store.secret(&[1; 32]).await.unwrap(), None);
     assert_eq!(store.secret(&[2; 32]).await.unwrap(), Some((account("a"), key("k"))));
-    store.put_key(&account("b"), &key("k"), &patch).await.unwrap().unwrap();
+    store.put_key(&by(), &account("b"), &key("k"), &patch).await.unwrap().unwrap();
 }
 
 pub async fn an_account_has_a_bounded_number_of_keys(place: &Place) {
     let store = place.store().await;
     let id = account("a");
-    store.put_account(&id, &AccountPatch::default()).await.unwrap();
+    store.put_account(&by(), &id, &AccountPatch::default()).await.unwrap();
     let mut session = store.write().await.unwrap();
     for number in 0..KEYS_MAX {
         let name = format!("k{number}");
@@ -188,9 +191,9 @@ pub async fn an_account_has_a_bounded_number_of_keys(place: &Place) {
             .unwrap();
     }
     session.commit().await.unwrap();
-    let error = store.put_key(&id, &key("one-more"), &KeyPatch::default()).await.expect_err("too many keys");
+    let error = store.put_key(&by(), &id, &key("one-more"), &KeyPatch::default()).await.expect_err("too many keys");
     assert_eq!(field_of(&error), "key");
-    let (policy, created) = store.put_key(&id, &key("k0"), &KeyPatch::default()).await.unwrap().unwrap();
+    let (policy, created) = store.put_key(&by(), &id, &key("k0"), &KeyPatch::default()).await.unwrap().unwrap();
     assert_eq!((policy.keys.len(), created), (KEYS_MAX, false));
 }
 
@@ -198,10 +201,10 @@ pub async fn accounts_are_listed_in_pages(place: &Place) {
     let store = place.store().await;
     assert!(store.list_accounts(None, 10).await.unwrap().is_empty());
     for id in ["b", "A", "c", "a", "d"] {
-        store.put_account(&account(id), &AccountPatch::default()).await.unwrap();
-        store.put_key(&account(id), &key(id), &KeyPatch::default()).await.unwrap();
+        store.put_account(&by(), &account(id), &AccountPatch::default()).await.unwrap();
+        store.put_key(&by(), &account(id), &key(id), &KeyPatch::default()).await.unwrap();
     }
-    store.delete_account(&account("b")).await.unwrap();
+    store.delete_account(&by(), &account("b")).await.unwrap();
     let page = store.list_accounts(None, 3).await.unwrap();
     let names: Vec<&str> = page.iter().map(|policy| policy.account.as_str()).collect();
     assert_eq!(names, ["A", "a", "c"]);
@@ -214,20 +217,20 @@ pub async fn accounts_are_listed_in_pages(place: &Place) {
 pub async fn a_deleted_account_is_gone_and_can_come_back(place: &Place) {
     let store = place.store().await;
     let id = account("a");
-    assert_eq!(store.delete_account(&id).await.unwrap(), None);
+    assert_eq!(store.delete_account(&by(), &id).await.unwrap(), None);
     let limits = Some(vec![limit("x", Period::Day, Some(1))]);
     let patch = AccountPatch { limits, credit_limit: Some(5), initial_balance: Some(10), ..AccountPatch::default() };
-    store.put_account(&id, &patch).await.unwrap();
+    store.put_account(&by(), &id, &patch).await.unwrap();
     let secret = KeyPatch { secret_sha256: Some([1; 32]), ..KeyPatch::default() };
-    store.put_key(&id, &key("k"), &secret).await.unwrap();
-    assert_eq!(store.delete_account(&id).await.unwrap(), Some(3));
-    assert_eq!(store.delete_account(&id).await.unwrap(), None);
+    store.put_key(&by(), &id, &key("k"), &secret).await.unwrap();
+    assert_eq!(store.delete_account(&by(), &id).await.unwrap(), Some(3));
+    assert_eq!(store.delete_account(&by(), &id).await.unwrap(), None);
     assert_eq!(store.policy(&id).await.unwrap(), None);
     assert_eq!(store.secret(&[1; 32]).await.unwrap(), None);
-    assert_eq!(store.put_key(&id, &key("k"), &secret).await.unwrap(), None);
+    assert_eq!(store.put_key(&by(), &id, &key("k"), &secret).await.unwrap(), None);
     assert_eq!(store.posted(&id).await.unwrap().unwrap().initial, None, "nothing is due to a deleted account");
     let again = AccountPatch { initial_balance: Some(3), ..AccountPatch::default() };
-    let (policy, created) = store.put_account(&id, &again).await.unwrap();
+    let (policy, created) = store.put_account(&by(), &id, &again).await.unwrap();
     assert!(created);
     assert_eq!((policy.version, policy.credit_limit), (4, 0));
     assert!(policy.keys.is_empty() && policy.limits.is_empty());
@@ -243,7 +246,7 @@ pub async fn versions_grow_by_one_under_concurrency(place: &Place) {
         let store = store.clone();
         tasks.spawn(async move {
             let patch = AccountPatch { credit_limit: Some(number), ..AccountPatch::default() };
-            store.put_account(&account("a"), &patch).await.unwrap().0.version
+            store.put_account(&by(), &account("a"), &patch).await.unwrap().0.version
         });
     }
     let mut versions = tasks.join_all().await;
@@ -254,13 +257,13 @@ pub async fn versions_grow_by_one_under_concurrency(place: &Place) {
 /// Each creation brings a secret of its own; the one that is told that it made the key has the one in force.
 pub async fn a_new_key_gets_the_secret_of_one_creation(place: &Place) {
     let store = place.store().await;
-    store.put_account(&account("a"), &AccountPatch::default()).await.unwrap();
+    store.put_account(&by(), &account("a"), &AccountPatch::default()).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for number in 1..=8 {
         let store = store.clone();
         tasks.spawn(async move {
             let patch = KeyPatch { first_secret_sha256: Some([number; 32]), ..KeyPatch::default() };
-            let (policy, created) = store.put_key(&account("a"), &key("k"), &patch).await.unwrap().unwrap();
+            let (policy, created) = store.put_key(&by(), &account("a"), &key("k"), &patch).await.unwrap().unwrap();
             (created, number, policy.keys["k"].secret_sha256)
         });
     }
@@ -273,7 +276,7 @@ pub async fn a_new_key_gets_the_secret_of_one_creation(place: &Place) {
     let own = KeyPatch { secret_sha256: Some([9; 32]), first_secret_sha256: Some([10; 32]), ..KeyPatch::default() };
     for name in ["k", "other"] {
         let own = KeyPatch { secret_sha256: Some([if name == "k" { 9 } else { 11 }; 32]), ..own.clone() };
-        let (policy, _) = store.put_key(&account("a"), &key(name), &own).await.unwrap().unwrap();
+        let (policy, _) = store.put_key(&by(), &account("a"), &key(name), &own).await.unwrap().unwrap();
         assert_eq!(policy.keys[name].secret_sha256, own.secret_sha256);
     }
     assert_eq!(store.secret(&[10; 32]).await.unwrap(), None);
@@ -283,15 +286,15 @@ pub async fn price_lists_are_numbered(place: &Place) {
     let store = place.store().await;
     assert_eq!(store.tariff_version().await.unwrap(), 0);
     assert_eq!(store.tariff(1).await.unwrap(), None);
-    assert_eq!(store.put_tariff(b"{}", "file").await.unwrap(), 1);
-    assert_eq!(store.put_tariff(b"{\"a\":1}", "file").await.unwrap(), 2);
+    assert_eq!(store.put_tariff(&by(), b"{}", "file").await.unwrap(), 1);
+    assert_eq!(store.put_tariff(&by(), b"{\"a\":1}", "file").await.unwrap(), 2);
     assert_eq!(store.tariff_version().await.unwrap(), 2);
     assert_eq!(store.tariff(1).await.unwrap().as_deref(), Some(&b"{}"[..]));
 }
 
 pub async fn policies_survive_reopening(place: &Place) {
     let store = place.store().await;
-    let (policy, _) = store.put_account(&account("a"), &AccountPatch::default()).await.unwrap();
+    let (policy, _) = store.put_account(&by(), &account("a"), &AccountPatch::default()).await.unwrap();
     store.close().await;
     assert!(matches!(store.policy(&account("a")).await, Err(StoreError::Unavailable(_))));
     assert_eq!(place.store().await.policy(&account("a")).await.unwrap(), Some(policy));

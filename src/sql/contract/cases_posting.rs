@@ -1,8 +1,8 @@
 use super::{
     Place,
     made::{
-        account, apply, batch, credit, digest, key, limit, mark_of, op, open_generation, post, posted, ready, settle,
-        sums, window,
+        account, apply, batch, by, credit, digest, key, limit, mark_of, op, open_generation, post, posted, ready,
+        settle, sums, window,
     },
 };
 use crate::{
@@ -58,7 +58,7 @@ pub async fn a_generation_follows_its_mark(place: &Place) {
 
 pub async fn a_batch_moves_sums_and_mark(place: &Place) {
     let (store, mark) = ready(place).await;
-    store.put_account(&account("b"), &AccountPatch::default()).await.unwrap();
+    store.put_account(&by(), &account("b"), &AccountPatch::default()).await.unwrap();
     let mut charge = settle("a", "r1", 30, Some("k"));
     charge.windows = vec![window(86_400, 30)];
     let mut refund = credit("a", Kind::Refund, "f1", 10);
@@ -136,7 +136,7 @@ pub async fn an_unknown_account_refuses_the_whole_batch(place: &Place) {
     assert_eq!(mark_of(&store, 1).await, Some(mark));
     assert_eq!(sums(&store, "a").await, [0, 0, 0]);
     assert!(store.recent(1, None, 10).await.unwrap().is_empty());
-    store.put_account(&account("ghost"), &AccountPatch::default()).await.unwrap();
+    store.put_account(&by(), &account("ghost"), &AccountPatch::default()).await.unwrap();
     assert!(apply(&store, &made).await.unwrap().moved);
 }
 
@@ -181,12 +181,12 @@ pub async fn the_initial_balance_is_due_until_it_is_posted(place: &Place) {
     assert_eq!(posted(&store, "a").await.initial, None);
     assert_eq!(store.posted(&account("ghost")).await.unwrap(), None);
     let patch = AccountPatch { initial_balance: Some(50), ..AccountPatch::default() };
-    store.put_account(&account("b"), &patch).await.unwrap();
-    store.put_account(&account("a"), &patch).await.unwrap();
+    store.put_account(&by(), &account("b"), &patch).await.unwrap();
+    store.put_account(&by(), &account("a"), &patch).await.unwrap();
     assert_eq!(posted(&store, "a").await.initial, None, "only at creation");
     let due = Some((op("v1"), 50));
     assert_eq!(posted(&store, "b").await.initial, due);
-    store.put_account(&account("b"), &AccountPatch { initial_balance: Some(9), ..patch }).await.unwrap();
+    store.put_account(&by(), &account("b"), &AccountPatch { initial_balance: Some(9), ..patch }).await.unwrap();
     post(&store, vec![credit("b", Kind::Credit, "v1", 1), credit("a", Kind::Initial, "v1", 1)]).await;
     assert_eq!(posted(&store, "b").await.initial, due, "another kind, another account");
     post(&store, vec![credit("b", Kind::Initial, "v1", 50)]).await;
@@ -223,18 +223,18 @@ pub async fn usage_outlives_keys_limits_and_the_account(place: &Place) {
     let id = account("a");
     let limits = |limits| AccountPatch { limits: Some(limits), ..AccountPatch::default() };
     let rule = limit("openai", Period::Day, Some(100));
-    store.put_account(&id, &limits(vec![rule.clone()])).await.unwrap();
-    store.put_key(&id, &key("k"), &KeyPatch::default()).await.unwrap();
+    store.put_account(&by(), &id, &limits(vec![rule.clone()])).await.unwrap();
+    store.put_key(&by(), &id, &key("k"), &KeyPatch::default()).await.unwrap();
     let mut entry = settle("a", "r1", 30, Some("k"));
     entry.windows = vec![window(86_400, 30)];
     post(&store, vec![entry]).await;
     let before = posted(&store, "a").await.counters;
-    store.put_account(&id, &limits(Vec::new())).await.unwrap();
-    store.delete_key(&id, &key("k")).await.unwrap();
-    store.delete_account(&id).await.unwrap();
+    store.put_account(&by(), &id, &limits(Vec::new())).await.unwrap();
+    store.delete_key(&by(), &id, &key("k")).await.unwrap();
+    store.delete_account(&by(), &id).await.unwrap();
     post(&store, vec![settle("a", "r2", 1, Some("k"))]).await;
-    store.put_account(&id, &limits(vec![rule])).await.unwrap();
-    store.put_key(&id, &key("k"), &KeyPatch::default()).await.unwrap();
+    store.put_account(&by(), &id, &limits(vec![rule])).await.unwrap();
+    store.put_key(&by(), &id, &key("k"), &KeyPatch::default()).await.unwrap();
     let after = posted(&store, "a").await.counters;
     assert_eq!(after.groups, before.groups);
     assert_eq!(after.keys[0].1.used, 31);
@@ -247,7 +247,7 @@ pub async fn many_rows_are_posted_fast(place: &Place) {
     const ROWS: usize = 10_000;
     let (store, mark) = ready(place).await;
     for number in 0..200 {
-        store.put_account(&account(&format!("u{number}")), &AccountPatch::default()).await.unwrap();
+        store.put_account(&by(), &account(&format!("u{number}")), &AccountPatch::default()).await.unwrap();
     }
     let make = |number: usize| {
         let mut entry = settle(&format!("u{}", number % 200), &format!("r-{number}"), 3, Some("k"));

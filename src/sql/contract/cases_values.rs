@@ -1,6 +1,6 @@
 use super::{
     Place,
-    made::{account, apply, batch, credit, key, mark_of, op, post, posted, ready, settle, sums, window},
+    made::{account, apply, batch, by, credit, key, mark_of, op, post, posted, ready, settle, sums, window},
 };
 use crate::{
     engine::ports::{AccountPatch, KeyPatch, LedgerStore, PolicyStore, StoreError},
@@ -12,9 +12,9 @@ use crate::{
 
 pub async fn ids_that_differ_in_case_are_different(place: &Place) {
     let (store, _) = ready(place).await;
-    store.put_account(&account("A"), &AccountPatch::default()).await.unwrap();
+    store.put_account(&by(), &account("A"), &AccountPatch::default()).await.unwrap();
     for id in ["k", "K"] {
-        store.put_key(&account("a"), &key(id), &KeyPatch::default()).await.unwrap().unwrap();
+        store.put_key(&by(), &account("a"), &key(id), &KeyPatch::default()).await.unwrap().unwrap();
     }
     let entries = vec![
         settle("a", "r1", 1, Some("k")),
@@ -39,7 +39,7 @@ pub async fn texts_of_any_script_are_kept(place: &Place) {
     let (store, _) = ready(place).await;
     let name = "Zoë 🦀 \u{10ffff} 漢字";
     let patch = AccountPatch { name: Some(Some(name.into())), ..AccountPatch::default() };
-    store.put_account(&account("a"), &patch).await.unwrap();
+    store.put_account(&by(), &account("a"), &patch).await.unwrap();
     assert_eq!(store.policy(&account("a")).await.unwrap().unwrap().name.as_deref(), Some(name));
     let meta = format!(r#"{{"text":"🦀{}","zero":"\u0000"}}"#, "é".repeat(2030));
     assert!(meta.len() > 4000);
@@ -56,7 +56,7 @@ pub async fn texts_of_any_script_are_kept(place: &Place) {
 
 pub async fn the_largest_amounts_are_kept(place: &Place) {
     let (store, _) = ready(place).await;
-    store.put_account(&account("b"), &AccountPatch::default()).await.unwrap();
+    store.put_account(&by(), &account("b"), &AccountPatch::default()).await.unwrap();
     let mut most = settle("a", "r1", COUNTER_MAX, Some("k"));
     most.windows = vec![window(u32::MAX, COUNTER_MAX)];
     post(&store, vec![most, credit("b", Kind::Credit, "c", COUNTER_MAX)]).await;

@@ -10,7 +10,7 @@ use crate::{
         clock::Millis,
         entry::{Entry, Kind, WindowDelta},
         fingerprint::Fingerprint,
-        id::{AccountId, KeyId, OpId},
+        id::{AccountId, Actor, KeyId, OpId},
         limit::{CounterCode, GroupField, Limit, Metric, Period},
         reservation::{Flags, Record, State},
     },
@@ -21,6 +21,11 @@ pub const AT: Millis = Millis(1_795_168_800_000);
 
 pub fn account(id: &str) -> AccountId {
     AccountId::new(id).unwrap()
+}
+
+/// Who makes the changes.
+pub fn by() -> Actor {
+    Actor::admin()
 }
 
 pub fn key(id: &str) -> KeyId {
@@ -107,7 +112,7 @@ pub fn batch(shard: u16, from: Mark, entries: Vec<Entry>) -> Batch {
 /// A store with account `a` and shard 1 opened.
 pub async fn ready(place: &super::Place) -> (Arc<Store>, Mark) {
     let store = place.store().await;
-    store.put_account(&account("a"), &AccountPatch::default()).await.unwrap();
+    store.put_account(&by(), &account("a"), &AccountPatch::default()).await.unwrap();
     let mark = open_generation(&store, 1, None, 1).await.unwrap().expect("a new shard");
     (store, mark)
 }

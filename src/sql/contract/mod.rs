@@ -3,6 +3,7 @@
 //! have one test for all, because a server takes longer to start than the cases run.
 
 mod cases_audit;
+mod cases_changes;
 mod cases_concurrent;
 mod cases_ledger;
 mod cases_outbox;
@@ -163,6 +164,13 @@ contract! {
         what_is_owed_is_due_until_the_ledger_has_it,
         one_of_many_takes_a_credit_that_is_owed,
         a_credit_is_owed_with_its_cause_or_not_at_all,
+    }
+    cases_changes::{
+        every_change_has_a_row,
+        what_is_refused_has_no_row,
+        the_audit_is_read_by_subject_and_by_page,
+        an_operation_is_kept_once,
+        the_audit_only_grows,
     }
     cases_ledger::{
         an_operation_is_found_by_its_name,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     MariaDb, Place, Postgres, SqlServer,
-    made::{account, credit, mark_of, post, ready},
+    made::{account, by, credit, mark_of, post, ready},
     open,
     sql_server::{Kind as ServerKind, PASSWORD},
 };
@@ -95,7 +95,7 @@ async fn mariadb_is_looked_at_before_it_is_used() {
     a_stopped_owner_lets_go(&server).await;
     assert_eq!(server.kind, ServerKind::MariaDb);
     let store = open(&url.replace("mysql://", "mariadb://"), Zone::utc()).await.expect("by its own name too");
-    store.put_account(&account("a"), &AccountPatch::default()).await.unwrap();
+    store.put_account(&by(), &account("a"), &AccountPatch::default()).await.unwrap();
     store.close().await;
     assert!(sentence_of(&format!("{url}?ssl-mode=required")).await.contains("MySQL"));
     let sentence = sentence_of(&url.replace(PASSWORD, "hunter2-secret")).await;
@@ -117,7 +117,7 @@ async fn tls_is_checked(server: SqlServer, verify: &str, authority: &str) {
     let url = server.database();
     let ca = server.authority();
     let store = open(&format!("{url}?{verify}&{authority}={}", ca.display()), Zone::utc()).await.expect("over TLS");
-    store.put_account(&account("a"), &AccountPatch::default()).await.unwrap();
+    store.put_account(&by(), &account("a"), &AccountPatch::default()).await.unwrap();
     let mut session = store.read().await.unwrap();
     let sql = match server.kind {
         ServerKind::Postgres => "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()",

@@ -6,7 +6,7 @@ use quotad::{
     engine::ports::{AccountPatch, Drain, LedgerStore, PolicyStore, Posting, ShardMeta, Unavailable, compensation_id},
     quota::{
         entry::Kind,
-        id::{AccountId, OpId},
+        id::{AccountId, Actor, OpId},
     },
     writeback::Turn,
 };
@@ -192,7 +192,7 @@ async fn a_refused_row_stops_its_shard_until_it_is_put_right() {
     assert_eq!((scene.sums(1).await[0], scene.sums(2).await[0]), (0, -3), "nothing is skipped");
     let error = sidecar.drain.drain(&ghost).await.expect_err("a refused row");
     assert!(error.to_string().contains("ghost1"), "{error}");
-    scene.door.store().put_account(&ghost, &AccountPatch::default()).await.unwrap();
+    scene.door.store().put_account(&Actor::admin(), &ghost, &AccountPatch::default()).await.unwrap();
     sidecar.drain.drain(&ghost).await.unwrap();
     assert_eq!(scene.sums(1).await[0], -3);
 }

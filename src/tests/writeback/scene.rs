@@ -13,7 +13,7 @@ use quotad::{
         clock::{Clock, Millis},
         entry::{Entry, Kind},
         fingerprint::Fingerprint,
-        id::{AccountId, OpId},
+        id::{AccountId, Actor, OpId},
         reservation::{Flags, Record, State},
         window::Zone,
     },
@@ -56,7 +56,7 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder.path().join("q.db")).await;
         for number in 0..ACCOUNTS {
-            store.put_account(&account(number), &AccountPatch::default()).await.unwrap();
+            store.put_account(&Actor::admin(), &account(number), &AccountPatch::default()).await.unwrap();
         }
         let stream = Arc::new(FakeStream::new());
         let counters = Arc::new(FakeCounters::new(stream.clone(), shards));

@@ -20,7 +20,7 @@ use quotad::{
     quota::{
         clock::Clock,
         entry::LogFields,
-        id::{AccountId, ReservationId},
+        id::{AccountId, Actor, ReservationId},
         policy::OnUnavailable,
         verdict::Verdict,
         window::Zone,
@@ -125,7 +125,7 @@ async fn accounts_that_are_unloaded_while_they_are_charged_lose_nothing() {
     let patch = AccountPatch { initial_balance: Some(BALANCE), ..AccountPatch::default() };
     for number in 0..ACCOUNTS {
         // By the engine, which credits the initial balance before anybody can ask for it.
-        let made = house.engine.put_account(&account(number), &patch).await;
+        let made = house.engine.put_account(&Actor::admin(), &account(number), &patch).await;
         assert!(matches!(made, Ok(Verdict::Done { .. })), "{made:?}");
     }
     let (stop, charged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));

@@ -5,12 +5,13 @@ use async_trait::async_trait;
 use super::Fake;
 use crate::{
     engine::ports::{
-        AccountPatch, Audit, Drain, KeyPatch, LedgerStore, Ledgered, PolicyStore, Position, Posted, StoreError,
-        Unavailable,
+        AccountPatch, Audit, Changes, Drain, KeyPatch, LedgerStore, Ledgered, PolicyStore, Position, Posted,
+        StoreError, Unavailable,
     },
     quota::{
+        change::{Change, Recorded},
         entry::{Entry, Kind},
-        id::{AccountId, KeyId, OpId, ReservationId},
+        id::{AccountId, Actor, KeyId, OpId, ReservationId},
         policy::Policy,
         reservation::Record,
         tally::Tally,
@@ -31,7 +32,12 @@ impl PolicyStore for Fake {
         Ok(self.state.lock().unwrap().secrets.get(sha256).cloned())
     }
 
-    async fn put_account(&self, account: &AccountId, _: &AccountPatch) -> Result<(Policy, bool), StoreError> {
+    async fn put_account(
+        &self,
+        _: &Actor,
+        account: &AccountId,
+        _: &AccountPatch,
+    ) -> Result<(Policy, bool), StoreError> {
         let mut state = self.state.lock().unwrap();
         let before = state.policies.get(account).cloned();
         let version = before.as_ref().map_or(1, |policy| policy.version + 1);
@@ -48,13 +54,14 @@ impl PolicyStore for Fake {
         Ok(page)
     }
 
-    async fn delete_account(&self, account: &AccountId) -> Result<Option<u32>, StoreError> {
+    async fn delete_account(&self, _: &Actor, account: &AccountId) -> Result<Option<u32>, StoreError> {
         self.note("delete", account.as_str());
         Ok(self.state.lock().unwrap().policies.remove(account).map(|policy| policy.version + 1))
     }
 
     async fn put_key(
         &self,
+        _: &Actor,
         account: &AccountId,
         key: &KeyId,
         patch: &KeyPatch,
@@ -74,7 +81,7 @@ impl PolicyStore for Fake {
         Ok(Some((policy, created)))
     }
 
-    async fn delete_key(&self, account: &AccountId, key: &KeyId) -> Result<Option<Policy>, StoreError> {
+    async fn delete_key(&self, _: &Actor, account: &AccountId, key: &KeyId) -> Result<Option<Policy>, StoreError> {
         let mut state = self.state.lock().unwrap();
         let Some(policy) = state.policies.get_mut(account) else { return Ok(None) };
         let removed = policy.keys.remove(key);
@@ -97,10 +104,23 @@ impl PolicyStore for Fake {
         Ok(version.checked_sub(1).and_then(|at| self.state.lock().unwrap().tariffs.get(at as usize).cloned()))
     }
 
-    async fn put_tariff(&self, content: &[u8], _: &str) -> Result<u32, StoreError> {
+    async fn put_tariff(&self, _: &Actor, content: &[u8], _: &str) -> Result<u32, StoreError> {
         let mut state = self.state.lock().unwrap();
         state.tariffs.push(content.to_vec());
         Ok(state.tariffs.len() as u32)
+    }
+}
+
+#[async_trait]
+impl Changes for Fake {
+    async fn record_change(&self, change: &Change) -> Result<(), StoreError> {
+        self.store().await;
+        self.state.lock().unwrap().changes.push(change.clone());
+        Ok(())
+    }
+
+    async fn changes(&self, _: Option<&str>, _: Option<i64>, _: u32) -> Result<Vec<Recorded>, StoreError> {
+        Ok(Vec::new())
     }
 }
 
