@@ -29,6 +29,7 @@ use quotad::{
     config::{self, layers::Sources},
     engine::{
         Engine, Settings,
+        codes::Codes,
         ports::{AccountPatch, Drain, KeyPatch, PolicyStore, Position, Unavailable},
     },
     http::{self, Health, Service},
@@ -84,12 +85,14 @@ impl Sidecar {
         let settings = config::load(&Sources::default()).expect("defaults that stand").config.engine;
         let settings = Settings { time_budget: shards::PATIENCE, ..settings };
         let clock = Arc::new(Clock::default());
-        let engine = Engine::new(redis, store.clone(), store, Arc::new(Loaded), clock, settings);
+        let engine = Engine::new(redis, store.clone(), store.clone(), Arc::new(Loaded), clock, settings);
+        let engine = Arc::new(engine);
         let exporter = metrics::install().expect("the only recorder");
         let config = http::Config { request_budget: shards::PATIENCE, ..http::Config::default() };
         let service = Service {
             config,
-            engine: Arc::new(engine),
+            codes: Arc::new(Codes::new(engine.clone(), store)),
+            engine,
             health: Arc::new(Health::default()),
             exporter: Some(exporter.clone()),
         };

@@ -288,7 +288,8 @@ fn start(config: &Config, house: House, threads: &[Handle]) -> Running {
     running.upkeep.spawn("tariff-refresh", move |stop| wiring::run_tariff_refresh(prices, every, stop));
 
     let sockets = wiring::sockets(listeners, threads);
-    wiring::spawn_http(config, sockets, &engine, &health, exporter, &admin_token, &mut running.listeners);
+    let served = wiring::Served { engine, codes: database.codes, health, exporter };
+    wiring::spawn_http(config, sockets, served, &admin_token, &mut running.listeners);
     running
 }
 

@@ -13,6 +13,8 @@
 //! | `restored` | its tombstones are back, it is still fenced |
 //! | `operation-done` | a credit or debit is done in Redis, the audit has no row of it |
 //! | `reopened` | a shard is open, and not yet served |
+//! | `code-used` | SQL knows that a code is used, Redis has no credit for it |
+//! | `code-credited` | Redis has it, and nobody was told |
 
 /// A step of the protocol left out. The fault tests must notice each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

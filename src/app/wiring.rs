@@ -17,7 +17,8 @@ use crate::{
     config::{Config, secret::Secret},
     engine::{
         Engine,
-        ports::{Counters, LedgerStore, Outbox, PolicyStore, Posting, Spool, Stream},
+        codes::Codes,
+        ports::{CodeStore, Counters, LedgerStore, Outbox, PolicyStore, Posting, Spool, Stream},
         unload::Unloader,
     },
     http::{self, Health, Service, Tokens},
@@ -36,6 +37,7 @@ pub(super) struct Database {
     pub ledger: Arc<dyn LedgerStore>,
     pub posting: Arc<dyn Posting>,
     pub outbox: Arc<dyn Outbox>,
+    pub codes: Arc<dyn CodeStore>,
     store: Arc<sql::Store>,
 }
 
@@ -71,6 +73,7 @@ pub(super) async fn open_database(config: &Config) -> Result<Database, Failure> 
         ledger: store.clone(),
         posting: store.clone(),
         outbox: store.clone(),
+        codes: store.clone(),
         store,
     })
 }
@@ -208,17 +211,24 @@ pub(super) fn sockets(listeners: Listeners, threads: &[Handle]) -> http::Listene
     }
 }
 
+/// What the listeners work with.
+pub(super) struct Served {
+    pub engine: Arc<Engine>,
+    pub codes: Arc<dyn CodeStore>,
+    pub health: Arc<Health>,
+    pub exporter: Exporter,
+}
+
 /// All listeners are one task: it stops accepting when told, and ends when its requests have.
 pub(super) fn spawn_http(
     config: &Config,
     listeners: http::Listeners,
-    engine: &Arc<Engine>,
-    health: &Arc<Health>,
-    exporter: Exporter,
+    served: Served,
     admin_token: &Secret,
     tasks: &mut Tasks,
 ) {
     let settings = &config.http;
+    let Served { engine, codes, health, exporter } = served;
     let service = Arc::new(Service {
         config: http::Config {
             gateway_tokens: Tokens::new(settings.gateway_token.as_ref().map(Secret::expose)),
@@ -234,8 +244,9 @@ pub(super) fn spawn_http(
             drain_deadline: config.upkeep.drain_deadline / 2,
             ..http::Config::default()
         },
-        engine: engine.clone(),
-        health: health.clone(),
+        codes: Arc::new(Codes::new(engine.clone(), codes)),
+        engine,
+        health,
         exporter: Some(exporter),
     });
     tasks.spawn("http", move |mut stop| async move { http::run(listeners, service, stop.told()).await });

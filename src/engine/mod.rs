@@ -15,6 +15,7 @@ pub mod balance;
 mod cache;
 mod changes;
 pub mod charge;
+pub mod codes;
 mod content;
 mod decide;
 mod degraded;

@@ -58,11 +58,17 @@ impl Word {
                 | Code::KeyExpired
                 | Code::IpNotAllowed
                 | Code::ModelNotAllowed
-                | Code::PlatformDisabled => 403,
-                Code::AccountNotFound | Code::ReservationNotFound => 404,
-                Code::Conflict | Code::AlreadySettled | Code::AlreadyReleased | Code::RefundExceedsCharge => 409,
+                | Code::PlatformDisabled
+                | Code::CodeDisabled
+                | Code::CodeExpired => 403,
+                Code::AccountNotFound | Code::ReservationNotFound | Code::CodeNotFound => 404,
+                Code::Conflict
+                | Code::CodeUsed
+                | Code::AlreadySettled
+                | Code::AlreadyReleased
+                | Code::RefundExceedsCharge => 409,
                 Code::PayloadTooLarge => 413,
-                Code::LimitExceeded => 429,
+                Code::LimitExceeded | Code::TooManyAttempts => 429,
                 Code::Unavailable => 503,
             },
             Word::NotFound => 404,
@@ -81,6 +87,10 @@ impl Word {
                 Code::PayloadTooLarge => "The body is too large",
                 Code::AccountNotFound => "There is no such account",
                 Code::ReservationNotFound => "There is no such reservation",
+                Code::CodeNotFound => "There is no such code",
+                Code::CodeUsed => "The code is used",
+                Code::CodeDisabled => "The code is disabled",
+                Code::CodeExpired => "The code has expired",
                 Code::Conflict => "The id was used with other content",
                 Code::AlreadySettled => "The reservation is settled already",
                 Code::AlreadyReleased => "The reservation is released already",
@@ -97,6 +107,7 @@ impl Word {
                 Code::InsufficientBalance => "The balance is not sufficient",
                 Code::KeyExhausted => "The key's allowance is used up",
                 Code::LimitExceeded => "A limit is exceeded",
+                Code::TooManyAttempts => "Too many attempts failed",
                 Code::Unavailable => "The state of the account cannot be told now",
             },
             Word::NotFound => "There is no such resource",

@@ -35,7 +35,10 @@ pub use health::Health;
 pub use openapi::document;
 pub use server::{Listeners, run};
 
-use crate::{engine::Engine, metrics::Exporter};
+use crate::{
+    engine::{Engine, codes::Codes},
+    metrics::Exporter,
+};
 
 /// The room's settings. Sockets are bound by the caller.
 #[derive(Clone, Debug)]
@@ -89,6 +92,7 @@ impl Default for Config {
 pub struct Service {
     pub config: Config,
     pub engine: Arc<Engine>,
+    pub codes: Arc<Codes>,
     pub health: Arc<Health>,
     /// `None`: `/metrics` is 404.
     pub exporter: Option<Exporter>,

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{
     error,
-    wire::{admin, answer, gateway, limit, report},
+    wire::{admin, answer, codes, gateway, limit, report},
 };
 use operations::{OPERATIONS, Operation};
 
@@ -66,6 +66,11 @@ fn schemas() -> Value {
     add::<admin::Debit>(&mut requests);
     add::<admin::Reset>(&mut requests);
     add::<admin::Reconcile>(&mut requests);
+    add::<codes::CodesMake>(&mut requests);
+    add::<codes::CodePut>(&mut requests);
+    add::<codes::CodesPurge>(&mut requests);
+    add::<codes::Redeem>(&mut requests);
+    add::<codes::RedeemFor>(&mut requests);
     add::<limit::LimitRule>(&mut requests);
     rules::tighten(&mut requests);
     let mut schemas = requests;
@@ -85,6 +90,11 @@ fn schemas() -> Value {
     add::<report::Reservation<'static>>(&mut schemas);
     add::<report::Reconciled<'static>>(&mut schemas);
     add::<report::Changes<'static>>(&mut schemas);
+    add::<codes::CodeShown<'static>>(&mut schemas);
+    add::<codes::CodesShown<'static>>(&mut schemas);
+    add::<codes::CodesMade<'static>>(&mut schemas);
+    add::<codes::CodesPurged>(&mut schemas);
+    add::<codes::Redeemed<'static>>(&mut schemas);
     add::<answer::Readiness>(&mut schemas);
     rules::batch(&mut schemas);
     schemas
@@ -115,7 +125,7 @@ fn described(operation: &Operation) -> Value {
         described["parameters"] = parameters.into();
     }
     if let Some(schema) = operation.request {
-        let optional = schema == "Reconcile";
+        let optional = matches!(schema, "Reconcile" | "CodesPurge");
         described["requestBody"] = json!({
             "required": !optional,
             "content": {"application/json": {"schema": reference(schema)}},
@@ -198,7 +208,7 @@ mod tests {
         {
             assert_eq!(described(path), methods, "{path}");
         }
-        assert_eq!(OPERATIONS.len(), 29);
+        assert_eq!(OPERATIONS.len(), 37);
     }
 
     fn same_names<T: Object>(schemas: &Value, name: &str) {
@@ -222,6 +232,9 @@ mod tests {
         same_names::<admin::AccountPut>(&schemas, "AccountPut");
         same_names::<admin::KeyPut>(&schemas, "KeyPut");
         same_names::<limit::LimitRule>(&schemas, "LimitRule");
+        same_names::<codes::CodesMake>(&schemas, "CodesMake");
+        same_names::<codes::CodePut>(&schemas, "CodePut");
+        same_names::<codes::Redeem>(&schemas, "Redeem");
         assert_eq!(schemas["Reserve"]["properties"]["amount"]["$ref"], "#/components/schemas/Units");
         assert_eq!(schemas["Reserve"]["properties"]["verbose"]["type"], "boolean");
         assert_eq!(schemas["LimitRule"]["required"], json!(["cap"]));

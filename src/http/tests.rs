@@ -39,7 +39,13 @@ impl Server {
         let admin = listeners.admin.as_ref().unwrap().local_addr().unwrap();
         let health = Arc::new(Health::default());
         let exporter = Some(crate::metrics::install().unwrap());
-        let service = Arc::new(Service { config, engine: ports::engine(), health: health.clone(), exporter });
+        let service = Arc::new(Service {
+            config,
+            engine: ports::engine(),
+            codes: ports::codes(),
+            health: health.clone(),
+            exporter,
+        });
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(run(listeners, service, async {
             let _ = stopped.await;

@@ -23,8 +23,10 @@ pub struct Metric {
 }
 
 /// What a request was.
-pub const VERBS: &[&str] =
-    &["reserve", "settle", "release", "extend", "charge", "refund", "batch", "balance", "authz", "admin", "other"];
+pub const VERBS: &[&str] = &[
+    "reserve", "settle", "release", "extend", "charge", "refund", "redeem", "batch", "balance", "authz", "admin",
+    "other",
+];
 /// How it was answered: `ok` or the code of its problem.
 pub const CODES: &[&str] = &[
     "ok",
@@ -33,6 +35,10 @@ pub const CODES: &[&str] = &[
     "payload_too_large",
     "account_not_found",
     "reservation_not_found",
+    "code_not_found",
+    "code_used",
+    "code_disabled",
+    "code_expired",
     "conflict",
     "already_settled",
     "already_released",
@@ -49,6 +55,7 @@ pub const CODES: &[&str] = &[
     "insufficient_balance",
     "key_exhausted",
     "limit_exceeded",
+    "too_many_attempts",
     "unavailable",
     "not_found",
     "method_not_allowed",

@@ -96,6 +96,10 @@ text_type!(
     Actor, is_id, BadId::Id
 );
 text_type!(
+    /// A redemption code, by a name that is no secret.
+    CodeId, is_id, BadId::Id
+);
+text_type!(
     /// What is called, e.g. `openai`; `*` only in limits.
     Platform, is_name, BadId::Name
 );

@@ -6,6 +6,7 @@ pub mod admission;
 pub mod amount;
 pub mod change;
 pub mod clock;
+pub mod code;
 pub mod counter;
 pub mod entry;
 pub mod fingerprint;

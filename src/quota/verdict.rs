@@ -14,6 +14,12 @@ pub enum Code {
     AccountNotFound,
     /// Extend, refund and look-up of a reservation nobody knows. An addition to the protocol's table.
     ReservationNotFound,
+    /// The codes from here to `CodeExpired`, and `TooManyAttempts`, are of redemption alone, and additions
+    /// to the protocol's table.
+    CodeNotFound,
+    CodeUsed,
+    CodeDisabled,
+    CodeExpired,
     Conflict,
     AlreadySettled,
     AlreadyReleased,
@@ -30,16 +36,21 @@ pub enum Code {
     InsufficientBalance,
     KeyExhausted,
     LimitExceeded,
+    TooManyAttempts,
     Unavailable,
 }
 
 impl Code {
-    pub const ALL: [Code; 22] = [
+    pub const ALL: [Code; 27] = [
         Code::Unauthorized,
         Code::InvalidRequest,
         Code::PayloadTooLarge,
         Code::AccountNotFound,
         Code::ReservationNotFound,
+        Code::CodeNotFound,
+        Code::CodeUsed,
+        Code::CodeDisabled,
+        Code::CodeExpired,
         Code::Conflict,
         Code::AlreadySettled,
         Code::AlreadyReleased,
@@ -56,6 +67,7 @@ impl Code {
         Code::InsufficientBalance,
         Code::KeyExhausted,
         Code::LimitExceeded,
+        Code::TooManyAttempts,
         Code::Unavailable,
     ];
 
@@ -68,6 +80,10 @@ impl Code {
             Code::PayloadTooLarge => "payload_too_large",
             Code::AccountNotFound => "account_not_found",
             Code::ReservationNotFound => "reservation_not_found",
+            Code::CodeNotFound => "code_not_found",
+            Code::CodeUsed => "code_used",
+            Code::CodeDisabled => "code_disabled",
+            Code::CodeExpired => "code_expired",
             Code::Conflict => "conflict",
             Code::AlreadySettled => "already_settled",
             Code::AlreadyReleased => "already_released",
@@ -84,6 +100,7 @@ impl Code {
             Code::InsufficientBalance => "insufficient_balance",
             Code::KeyExhausted => "key_exhausted",
             Code::LimitExceeded => "limit_exceeded",
+            Code::TooManyAttempts => "too_many_attempts",
             Code::Unavailable => "unavailable",
         }
     }

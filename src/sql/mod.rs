@@ -9,6 +9,7 @@ mod apply;
 mod audit;
 mod bulk;
 mod changes;
+mod codes;
 mod connect;
 #[cfg(test)]
 mod contract;
@@ -21,6 +22,7 @@ mod policy;
 mod policy_rows;
 mod postgres;
 mod posting;
+mod redeem;
 mod server;
 mod session;
 mod sqlite;

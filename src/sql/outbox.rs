@@ -21,7 +21,6 @@ use crate::{
 
 /// Writes a credit down that is owed from the moment the transaction commits. The caller then brings it
 /// (`Engine::give`); should it die before, the first look at it is two seconds later.
-#[allow(dead_code, reason = "its first cause comes with redemption codes")]
 pub(super) async fn owe(session: &mut dyn Session, owed: &Owed, now: Millis) -> Result<(), StoreError> {
     let values = [
         owed.account.as_str().into(),

@@ -14,6 +14,8 @@ macro_rules! on_every_backend {
 mod audit;
 #[path = "crash/clock.rs"]
 mod clock;
+#[path = "crash/codes.rs"]
+mod codes;
 #[path = "crash/connections.rs"]
 mod connections;
 #[path = "crash/copies.rs"]

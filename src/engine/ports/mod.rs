@@ -4,6 +4,7 @@
 
 mod backlog;
 mod changes;
+mod codes;
 mod counters;
 mod outbox;
 mod posting;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use super::patch::{AccountPatch, KeyPatch};
 pub use backlog::Backlog;
 pub use changes::Changes;
+pub use codes::{CodeFilter, CodePatch, CodeStore, Edited, GuessBound, Made, NewCodes, Redemption};
 pub use counters::{
     AdjustCall, ChargeCall, Cost, Counters, ExtendCall, Field, MendCall, OpRecord, RefundCall, Reply, ReserveCall,
     ResetCall, SettleCall, Status, UndoCall,

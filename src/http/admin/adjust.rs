@@ -41,7 +41,7 @@ pub(super) async fn debit(call: &Call<'_>, account: &str) -> Handled {
     Ok(shown("debited", &adjusted, replayed))
 }
 
-fn op_id(call: &Call<'_>, body: Option<OpId>) -> Result<OpId, Problem> {
+pub(super) fn op_id(call: &Call<'_>, body: Option<OpId>) -> Result<OpId, Problem> {
     required("op_id", id_of("op_id", body, idempotency_key(call.headers)?)?)
 }
 

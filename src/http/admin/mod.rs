@@ -4,6 +4,7 @@
 mod accounts;
 mod adjust;
 mod audit;
+mod codes;
 mod keys;
 mod probes;
 mod reconcile;
@@ -47,6 +48,13 @@ pub(super) async fn handle(route: Route<'_>, call: &Call<'_>) -> Handled {
         (Route::Key(account, key), &Method::DELETE) => keys::delete(call, account, key).await,
         (Route::Key(account, key), _) => keys::get(call, account, key).await,
         (Route::Reservation(account, id), _) => reservations::get(call, account, id).await,
+        (Route::Codes, &Method::POST) => codes::make(call).await,
+        (Route::Codes, _) => codes::list(call).await,
+        (Route::CodesPurge, _) => codes::purge(call).await,
+        (Route::Code(id), &Method::PUT) => codes::put(call, id).await,
+        (Route::Code(id), &Method::DELETE) => codes::delete(call, id).await,
+        (Route::Code(id), _) => codes::get(call, id).await,
+        (Route::RedeemFor(account), _) => codes::redeem(call, account).await,
         (Route::Reconcile, _) => reconcile::answer(call).await,
         (Route::Audit, _) => audit::list(call).await,
         (other, _) => probes(other, call),

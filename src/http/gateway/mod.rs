@@ -6,6 +6,7 @@ mod balance;
 mod batch;
 mod charge;
 mod extend;
+pub(super) mod redeem;
 mod refund;
 mod release;
 pub(super) mod reserve;
@@ -38,6 +39,7 @@ pub(super) async fn handle(route: Route<'_>, call: &Call<'_>) -> Handled {
         Route::Extend => extend::answer(service, read::body(body)?, idempotency_key(headers)?).await,
         Route::Charge => charge::answer(service, read::body(body)?, idempotency_key(headers)?).await,
         Route::Refund => refund::answer(service, read::body(body)?, idempotency_key(headers)?).await,
+        Route::Redeem => redeem::answer(service, read::body(body)?).await,
         Route::Batch => batch::answer(service, body).await,
         Route::Balance(account) => balance::answer(service, account).await,
         Route::Authz => authz::answer(service, headers, call.query).await,

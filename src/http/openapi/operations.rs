@@ -20,6 +20,7 @@ pub(super) struct Operation {
 
 const VERB: &[u16] = &[400, 401, 402, 403, 404, 408, 409, 413, 429, 503];
 const SETTLING: &[u16] = &[400, 401, 403, 404, 408, 409, 413, 503];
+const REDEEMING: &[u16] = &[400, 401, 403, 404, 408, 409, 413, 429, 503];
 const READING: &[u16] = &[400, 401, 404, 503];
 const WRITING: &[u16] = &[400, 401, 404, 408, 409, 413, 503];
 
@@ -68,6 +69,10 @@ const KEY: &str = "/admin/v1/accounts/{account}/keys/{key}";
 const CREDIT: &str = "/admin/v1/accounts/{account}/credit";
 const DEBIT: &str = "/admin/v1/accounts/{account}/debit";
 const RESET: &str = "/admin/v1/accounts/{account}/reset";
+const REDEEM_FOR: &str = "/admin/v1/accounts/{account}/redeem";
+const CODES: &str = "/admin/v1/codes";
+const CODE: &str = "/admin/v1/codes/{code}";
+const PURGE: &str = "/admin/v1/codes/purge";
 const RESERVATION: &str = "/admin/v1/reservations/{account}/{id}";
 const RECONCILE: &str = "/admin/v1/reconcile";
 const AUDIT: &str = "/admin/v1/audit";
@@ -79,6 +84,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     verb("/v1/extend", "extend", "Extend", &[(200, "Extended")], VERB, "Hold more, longer"),
     verb("/v1/charge", "charge", "Charge", &[(200, "Settled")], VERB, "Reserve and settle in one step"),
     verb("/v1/refund", "refund", "Refund", &[(200, "Refunded")], SETTLING, "Give back part of a charge"),
+    verb("/v1/redeem", "redeem", "Redeem", &[(200, "Redeemed")], REDEEMING, "Turn a code into balance"),
     verb("/v1/batch", "batch", "Batch", &[(200, "BatchAnswer")], &[400, 401, 408, 413, 503], "Up to 256 operations"),
     Operation {
         method: "get",
@@ -121,6 +127,22 @@ pub(super) const OPERATIONS: &[Operation] = &[
     admin("put", KEY, "put_key", Some("KeyPut"), &[(200, "Key"), (201, "Key")], "Create or merge a key"),
     admin("get", KEY, "get_key", None, &[(200, "Key")], "A key"),
     admin("delete", KEY, "delete_key", None, &[(204, "")], "Delete a key"),
+    Operation {
+        method: "post",
+        path: REDEEM_FOR,
+        tag: "admin",
+        id: "redeem_for",
+        summary: "Turn a code into the account's balance",
+        request: Some("RedeemFor"),
+        answers: &[(200, "Redeemed")],
+        problems: REDEEMING,
+    },
+    admin("post", CODES, "make_codes", Some("CodesMake"), MADE_CODES, "Make codes"),
+    admin("get", CODES, "list_codes", None, &[(200, "CodesShown")], "Codes, newest first, by page"),
+    admin("post", PURGE, "purge_codes", Some("CodesPurge"), &[(200, "CodesPurged")], "Delete codes that are spent"),
+    admin("get", CODE, "get_code", None, &[(200, "CodeShown")], "A code"),
+    admin("put", CODE, "put_code", Some("CodePut"), &[(200, "CodeShown")], "Change a code that nobody has used"),
+    admin("delete", CODE, "delete_code", None, &[(204, "")], "Delete a code"),
     admin("get", RESERVATION, "get_reservation", None, &[(200, "Reservation")], "A reservation as it stands"),
     admin("post", RECONCILE, "reconcile", Some("Reconcile"), &[(200, "Reconciled")], "Compare Redis with SQL"),
     admin("get", AUDIT, "list_audit", None, &[(200, "Changes")], "Who changed what, newest first, by page"),
@@ -131,6 +153,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     probe("/admin/v1/openapi.json", "openapi_admin", &[(200, "Document")], "This document, under the admin prefix"),
 ];
 
+const MADE_CODES: Answers = &[(200, "CodesMade"), (201, "CodesMade")];
 const CREATED_ACCOUNT: Answers = &[(200, "Account"), (201, "Account")];
 
 const fn admin_metrics() -> Operation {
@@ -144,12 +167,12 @@ pub(super) fn meaning(status: u16) -> &'static str {
         400 => "The request is malformed (`invalid_request`), or its model has no price (`model_not_priced`)",
         401 => "The credential is missing or wrong",
         402 => "`insufficient_balance` or `key_exhausted`",
-        403 => "Account, key, address, model or platform may not",
-        404 => "No such account, key or reservation",
+        403 => "Account, key, address, model, platform or code may not",
+        404 => "No such account, key, reservation or code",
         408 => "The body did not come in time",
         409 => "The id was used otherwise, or the verb does not fit the state",
         413 => "The body is too large",
-        429 => "`limit_exceeded`; `violated` lists the limits",
+        429 => "`limit_exceeded`; `violated` lists the limits. `too_many_attempts`, of redeem",
         503 => "`unavailable`: could not tell; ask again",
         _ => "Another problem",
     }
@@ -174,6 +197,7 @@ impl Operation {
             let schema = match name {
                 "account" => "AccountId",
                 "key" => "KeyId",
+                "code" => "CodeId",
                 _ => "ReservationId",
             };
             json!({"name": name, "in": "path", "required": true, "schema": reference(schema)})
@@ -194,6 +218,14 @@ impl Operation {
                     json!({"type": "string", "description": "`account/<id>` and the like; also what is below it"}),
                 ),
                 query("cursor", json!({"type": "string", "pattern": "^[0-9]{0,19}$"})),
+                query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
+            ],
+            "list_codes" => vec![
+                query("status", json!({"type": "string", "enum": ["enabled", "disabled", "used", "expired"]})),
+                query("name", reference("CodeName")),
+                query("batch", reference("OpId")),
+                query("search", json!({"type": "string"})),
+                query("cursor", json!({"type": "string", "pattern": "^[A-Za-z0-9._:@-]{0,128}$"})),
                 query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
             ],
             "authz" | "authz_post" => vec![query("deny", json!({"type": "string", "enum": ["403"]}))],
@@ -239,7 +271,7 @@ impl Operation {
                 &[DEGRADED, REPLAYED, "RateLimit-Policy", "RateLimit", "X-Quota-Id", "X-Quota-Held"]
             }
             "settle" | "release" | "extend" | "charge" => &[DEGRADED, REPLAYED],
-            "refund" | "credit" | "debit" => &[REPLAYED],
+            "refund" | "credit" | "debit" | "redeem" | "redeem_for" | "make_codes" => &[REPLAYED],
             _ => &[],
         };
         for name in adds {

@@ -88,6 +88,8 @@ fn together() -> Vec<(&'static str, Value)> {
         ("Refund", json!({"required": ["op_id", "of", "amount"], "oneOf": payer()})),
         ("Credit", json!({"required": ["op_id", "amount"]})),
         ("Debit", json!({"required": ["op_id", "amount"]})),
+        ("CodesMake", json!({"required": ["op_id", "name", "amount"]})),
+        ("Redeem", json!({"required": ["code"], "oneOf": payer()})),
         ("Reset", json!({"allOf": [{"properties": {"metric": {"not": {"const": "concurrency"}}}}]})),
         (
             "LimitRule",

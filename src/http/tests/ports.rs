@@ -8,18 +8,21 @@ use async_trait::async_trait;
 use crate::{
     engine::{
         AbortCharge, AbortPolicy, Engine, Settings,
+        codes::Codes,
         ports::{
-            AccountPatch, AdjustCall, Audit, Changes, ChargeCall, Counters, Drain, ExtendCall, KeyPatch, LedgerStore,
-            Ledgered, MendCall, PolicyStore, Position, Posted, RefundCall, Reply, ReserveCall, ResetCall, SettleCall,
-            StoreError, Unavailable, UndoCall,
+            AccountPatch, AdjustCall, Audit, Changes, ChargeCall, CodeFilter, CodePatch, CodeStore, Counters, Drain,
+            Edited, ExtendCall, GuessBound, KeyPatch, LedgerStore, Ledgered, Made, MendCall, NewCodes, PolicyStore,
+            Position, Posted, Redemption, RefundCall, Reply, ReserveCall, ResetCall, SettleCall, StoreError,
+            Unavailable, UndoCall,
         },
     },
     quota::{
         change::{Change, Recorded},
         clock::{Clock, Millis},
+        code::{Code, CodeState},
         counter::AccountCounters,
         entry::{Entry, Kind},
-        id::{AccountId, Actor, KeyId, OpId, ReservationId},
+        id::{AccountId, Actor, CodeId, KeyId, OpId, ReservationId},
         policy::Policy,
         reservation::Record,
         tally::Tally,
@@ -52,6 +55,10 @@ pub(super) fn engine() -> Arc<Engine> {
     };
     let [counters, policies, ledger, drain] = [(); 4].map(|()| Arc::new(Nobody));
     Arc::new(Engine::new(counters, policies, ledger, drain, Arc::new(Clock::default()), settings))
+}
+
+pub(super) fn codes() -> Arc<Codes> {
+    Arc::new(Codes::new(engine(), Arc::new(Nobody)))
 }
 
 fn gone<T>() -> Result<T, Unavailable> {
@@ -220,5 +227,43 @@ impl LedgerStore for Nobody {
 impl Drain for Nobody {
     async fn drain(&self, _: &AccountId) -> Result<Position, Unavailable> {
         gone()
+    }
+}
+
+#[async_trait]
+impl CodeStore for Nobody {
+    async fn make(&self, _: &Actor, _: &NewCodes, _: Millis) -> Result<Made, StoreError> {
+        lost()
+    }
+
+    async fn code(&self, _: &CodeId) -> Result<Option<Code>, StoreError> {
+        lost()
+    }
+
+    async fn codes(&self, _: &CodeFilter, _: Option<&CodeId>, _: u32, _: Millis) -> Result<Vec<Code>, StoreError> {
+        lost()
+    }
+
+    async fn edit(&self, _: &Actor, _: &CodeId, _: &CodePatch, _: Millis) -> Result<Edited, StoreError> {
+        lost()
+    }
+
+    async fn delete(&self, _: &Actor, _: &CodeId, _: Millis) -> Result<bool, StoreError> {
+        lost()
+    }
+
+    async fn purge(&self, _: &Actor, _: &[CodeState], _: u32, _: Millis) -> Result<u64, StoreError> {
+        lost()
+    }
+
+    async fn redeem(
+        &self,
+        _: &Actor,
+        _: &AccountId,
+        _: &[u8; 32],
+        _: GuessBound,
+        _: Millis,
+    ) -> Result<Redemption, StoreError> {
+        lost()
     }
 }

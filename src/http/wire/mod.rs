@@ -7,6 +7,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod answer;
+pub(crate) mod codes;
 pub(crate) mod gateway;
 pub(crate) mod limit;
 pub(crate) mod meta;

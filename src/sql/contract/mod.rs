@@ -4,6 +4,7 @@
 
 mod cases_audit;
 mod cases_changes;
+mod cases_codes;
 mod cases_concurrent;
 mod cases_ledger;
 mod cases_outbox;
@@ -159,6 +160,16 @@ contract! {
         the_sums_are_what_the_ledger_adds_up_to,
         sums_are_set_to_what_the_ledger_adds_up_to,
         sums_are_mended_beside_a_poster,
+    }
+    cases_codes::{
+        codes_are_made_once_whoever_repeats_the_call,
+        one_call_of_many_makes_the_codes,
+        a_code_is_redeemed_once_with_the_credit_that_is_owed,
+        one_of_many_accounts_redeems_a_code,
+        what_cannot_be_redeemed_says_why_and_counts,
+        parallel_guesses_are_bounded_all_the_same,
+        codes_are_listed_and_searched,
+        codes_are_edited_deleted_and_purged,
     }
     cases_outbox::{
         what_is_owed_is_due_until_the_ledger_has_it,

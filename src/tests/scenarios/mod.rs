@@ -4,6 +4,7 @@ mod abuse;
 mod access;
 mod audit;
 mod batch;
+mod codes;
 mod concurrency;
 mod degraded;
 mod exchange;

@@ -1,0 +1,261 @@
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Place,
+    made::{AT, account, op, ready},
+};
+use crate::{
+    engine::ports::{
+        AccountPatch, CodeFilter, CodePatch, CodeStore, Edited, GuessBound, Made, NewCodes, Outbox, Owed, PolicyStore,
+        Redemption, StoreError,
+    },
+    quota::{
+        clock::Millis,
+        code::{Code, CodeName, CodeState, Plain},
+        id::{Actor, CodeId},
+    },
+    sql::Store,
+};
+
+const BOUND: GuessBound = GuessBound { failures_max: 3, window_ms: 60_000 };
+
+fn by() -> Actor {
+    Actor::new("olga").unwrap()
+}
+
+fn later(ms: i64) -> Millis {
+    Millis(AT.0 + ms)
+}
+
+/// The n-th code of all.
+fn plain(n: u32) -> Plain {
+    Plain::parse(&format!("aBcD{n:024}wXyZ")).unwrap()
+}
+
+fn sha256(n: u32) -> [u8; 32] {
+    Sha256::digest(plain(n).expose()).into()
+}
+
+fn new(op_id: &str, name: &str, numbers: std::ops::Range<u32>) -> NewCodes {
+    let codes = numbers.map(|n| (CodeId::new(format!("{op_id}-{n:03}")).unwrap(), plain(n), sha256(n))).collect();
+    let name = CodeName::parse(name).unwrap();
+    NewCodes { op_id: op(op_id), name, amount: 500, expires_at: Some(later(1_000_000)), codes }
+}
+
+async fn make(store: &Store, new: &NewCodes) -> Vec<Code> {
+    match store.make(&by(), new, AT).await.unwrap() {
+        Made::Now(codes) => codes,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn try_code(store: &Store, who: &str, n: u32, at: Millis) -> Redemption {
+    let account = account(who);
+    store.redeem(&Actor::account(&account), &account, &sha256(n), BOUND, at).await.unwrap()
+}
+
+async fn ids(store: &Store, filter: &CodeFilter, cursor: Option<&str>, most: u32, at: Millis) -> Vec<String> {
+    let cursor = cursor.map(|cursor| CodeId::new(cursor).unwrap());
+    let codes = store.codes(filter, cursor.as_ref(), most, at).await.unwrap();
+    codes.iter().map(|code| code.id.to_string()).collect()
+}
+
+/// Verbs of the audit about codes, oldest first.
+async fn told(store: &Store) -> Vec<String> {
+    let mut session = store.read().await.unwrap();
+    let sql = "SELECT action, actor FROM audit WHERE subject LIKE 'code%' ORDER BY id";
+    let rows = session.fetch(sql.into(), &[]).await.unwrap();
+    rows.iter().map(|row| format!("{} {}", row.text(0).unwrap(), row.text(1).unwrap())).collect()
+}
+
+pub async fn codes_are_made_once_whoever_repeats_the_call(place: &Place) {
+    let (store, _) = ready(place).await;
+    let first = make(&store, &new("b", "spring — 春", 0..3)).await;
+    assert_eq!(first.len(), 3);
+    assert_eq!((first[0].shown().as_str(), first[0].name.as_str()), ("aBcD00…wXyZ", "spring — 春"));
+    // The same call has other random codes each time.
+    let again = new("b", "spring — 春", 10..13);
+    assert_eq!(store.make(&by(), &again, later(2_000_000)).await.unwrap(), Made::Before(first.clone()));
+    for (other, field) in [
+        (NewCodes { amount: 501, ..again.clone() }, "amount"),
+        (NewCodes { expires_at: None, ..again.clone() }, "expires_at"),
+        (new("b", "summer", 10..13), "name"),
+        (new("b", "spring — 春", 10..14), "count"),
+    ] {
+        assert_eq!(store.make(&by(), &other, AT).await.unwrap(), Made::Conflict(field));
+    }
+    assert_eq!(store.code(&first[1].id).await.unwrap().as_ref(), Some(&first[1]));
+    assert_eq!(ids(&store, &CodeFilter::default(), None, 100, AT).await.len(), 3);
+    let late = NewCodes { expires_at: Some(AT), ..new("c", "late", 20..21) };
+    let refused = store.make(&by(), &late, AT).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused { field: "expires_at", .. }), "{refused}");
+    make(&store, &NewCodes { expires_at: None, ..new("c", "late", 20..21) }).await;
+    assert_eq!(told(&store).await, ["make olga", "make olga"]);
+}
+
+pub async fn one_call_of_many_makes_the_codes(place: &Place) {
+    let store = place.store().await;
+    let calls: Vec<_> = (0..8)
+        .map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move { store.make(&by(), &new("b", "spring", n * 10..n * 10 + 5), AT).await.unwrap() })
+        })
+        .collect();
+    let mut first = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Made::Now(codes) => first += codes.len(),
+            Made::Before(codes) => assert_eq!(codes.len(), 5),
+            Made::Conflict(field) => panic!("{field}"),
+        }
+    }
+    assert_eq!((first, ids(&store, &CodeFilter::default(), None, 100, AT).await.len()), (5, 5));
+}
+
+pub async fn a_code_is_redeemed_once_with_the_credit_that_is_owed(place: &Place) {
+    let (store, _) = ready(place).await;
+    store.put_account(&by(), &account("b"), &AccountPatch::default()).await.unwrap();
+    let code = make(&store, &new("x", "spring", 0..1)).await.remove(0);
+    assert_eq!(try_code(&store, "nobody", 0, AT).await, Redemption::NoAccount);
+    let Redemption::Done { code: used, first: true } = try_code(&store, "a", 0, AT).await else { panic!("refused") };
+    assert_eq!((used.id.clone(), used.amount), (code.id.clone(), 500));
+    let due = store.due(later(5_000), 10).await.unwrap();
+    assert_eq!(due.iter().map(|due| &due.owed).collect::<Vec<_>>(), [&Owed::for_code(&account("a"), &code)]);
+    // Asked again, also long after its time: it is the account's own.
+    let again = try_code(&store, "a", 0, later(2_000_000)).await;
+    assert!(matches!(again, Redemption::Done { first: false, .. }), "{again:?}");
+    assert_eq!(try_code(&store, "b", 0, AT).await, Redemption::Used);
+    assert_eq!(store.due(later(5_000), 10).await.unwrap().len(), 1);
+    let stored = store.code(&code.id).await.unwrap().unwrap();
+    assert_eq!(stored.used.as_ref().map(|used| (used.by.as_str(), used.at)), Some(("a", AT)));
+    let patch = CodePatch { amount: Some(9), ..CodePatch::default() };
+    assert_eq!(store.edit(&by(), &code.id, &patch, AT).await.unwrap(), Edited::Used);
+    assert_eq!(told(&store).await, ["make olga", "redeem a"]);
+}
+
+pub async fn one_of_many_accounts_redeems_a_code(place: &Place) {
+    const ACCOUNTS: usize = 24;
+    let (store, _) = ready(place).await;
+    for n in 0..ACCOUNTS {
+        store.put_account(&by(), &account(&format!("a{n}")), &AccountPatch::default()).await.unwrap();
+    }
+    make(&store, &new("x", "spring", 0..1)).await;
+    let calls: Vec<_> = (0..ACCOUNTS)
+        .map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move { try_code(&store, &format!("a{n}"), 0, AT).await })
+        })
+        .collect();
+    let (mut won, mut lost) = (0, 0);
+    for call in calls {
+        match call.await.unwrap() {
+            Redemption::Done { first: true, .. } => won += 1,
+            Redemption::Used => lost += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((won, lost), (1, ACCOUNTS - 1));
+    assert_eq!(store.due(later(5_000), 10).await.unwrap().len(), 1);
+}
+
+pub async fn what_cannot_be_redeemed_says_why_and_counts(place: &Place) {
+    let (store, _) = ready(place).await;
+    let code = make(&store, &new("x", "spring", 0..1)).await.remove(0);
+    let switch = |disabled| CodePatch { disabled: Some(disabled), ..CodePatch::default() };
+    store.edit(&by(), &code.id, &switch(true), AT).await.unwrap();
+    assert_eq!(try_code(&store, "a", 0, AT).await, Redemption::Disabled);
+    store.edit(&by(), &code.id, &switch(false), AT).await.unwrap();
+    assert_eq!(try_code(&store, "a", 0, later(1_000_000)).await, Redemption::Expired);
+    let at = later(2_000_000);
+    for _ in 0..3 {
+        assert_eq!(try_code(&store, "a", 7, at).await, Redemption::Unknown);
+    }
+    // Also one that could be redeemed: it is not even looked at.
+    let until = Millis(at.0 + BOUND.window_ms);
+    let patch = CodePatch { expires_at: Some(None), ..CodePatch::default() };
+    store.edit(&by(), &code.id, &patch, at).await.unwrap();
+    assert_eq!(try_code(&store, "a", 0, at).await, Redemption::TooMany { until });
+    assert!(matches!(try_code(&store, "a", 0, until).await, Redemption::Done { first: true, .. }));
+    assert_eq!(told(&store).await, ["make olga", "edit olga", "edit olga", "edit olga", "redeem a"]);
+}
+
+pub async fn parallel_guesses_are_bounded_all_the_same(place: &Place) {
+    let (store, _) = ready(place).await;
+    let calls: Vec<_> = (0..12)
+        .map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move { try_code(&store, "a", n, AT).await })
+        })
+        .collect();
+    let mut looked = 0;
+    for call in calls {
+        looked += u32::from(call.await.unwrap() == Redemption::Unknown);
+    }
+    assert_eq!(looked, BOUND.failures_max);
+}
+
+pub async fn codes_are_listed_and_searched(place: &Place) {
+    let (store, _) = ready(place).await;
+    make(&store, &new("x", "Spring 50%", 0..5)).await;
+    make(&store, &NewCodes { expires_at: None, ..new("y", "summer_1", 5..8) }).await;
+    try_code(&store, "a", 6, AT).await;
+    let off = CodePatch { disabled: Some(true), ..CodePatch::default() };
+    store.edit(&by(), &CodeId::new("y-007").unwrap(), &off, AT).await.unwrap();
+    let all = CodeFilter::default();
+    assert_eq!(ids(&store, &all, None, 3, AT).await, ["y-007", "y-006", "y-005"]);
+    assert_eq!(ids(&store, &all, Some("y-005"), 3, AT).await, ["x-004", "x-003", "x-002"]);
+    let state = |state| CodeFilter { state: Some(state), ..CodeFilter::default() };
+    assert_eq!(ids(&store, &state(CodeState::Enabled), None, 9, AT).await.len(), 6);
+    let end = later(1_000_000);
+    assert_eq!(ids(&store, &state(CodeState::Enabled), None, 9, end).await, ["y-005"]);
+    assert_eq!(ids(&store, &state(CodeState::Expired), None, 9, end).await.len(), 5);
+    assert_eq!(ids(&store, &state(CodeState::Used), None, 9, end).await, ["y-006"]);
+    assert_eq!(ids(&store, &state(CodeState::Disabled), None, 9, AT).await, ["y-007"]);
+    let named = CodeFilter { name: CodeName::parse("summer_1"), ..CodeFilter::default() };
+    assert_eq!(ids(&store, &named, None, 9, AT).await.len(), 3);
+    let batch = CodeFilter { batch: Some(op("x")), state: Some(CodeState::Expired), ..CodeFilter::default() };
+    assert_eq!(ids(&store, &batch, None, 9, AT).await, [""; 0]);
+    for (text, found) in [("sPRing", 5), ("0%", 5), ("%1", 0), ("r_1", 3), ("x-003", 1), ("aBcD00", 8), ("nothing", 0)]
+    {
+        let search = CodeFilter { search: Some((text.to_owned(), None)), ..CodeFilter::default() };
+        assert_eq!(ids(&store, &search, None, 9, AT).await.len(), found, "{text}");
+    }
+    let search = Some((plain(4).expose().to_owned(), Some(sha256(4))));
+    assert_eq!(ids(&store, &CodeFilter { search, ..CodeFilter::default() }, None, 9, AT).await, ["x-004"]);
+}
+
+pub async fn codes_are_edited_deleted_and_purged(place: &Place) {
+    let (store, _) = ready(place).await;
+    make(&store, &new("x", "spring", 0..6)).await;
+    let id = |n: u32| CodeId::new(format!("x-{n:03}")).unwrap();
+    let patch = CodePatch {
+        name: CodeName::parse("autumn"),
+        amount: Some(7),
+        expires_at: Some(Some(later(9))),
+        disabled: None,
+    };
+    let Edited::Done(code) = store.edit(&by(), &id(0), &patch, AT).await.unwrap() else { panic!("not edited") };
+    assert_eq!((code.name.as_str(), code.amount, code.expires_at), ("autumn", 7, Some(later(9))));
+    assert_eq!(store.code(&id(0)).await.unwrap(), Some(code));
+    let refused = store.edit(&by(), &id(0), &patch, later(9)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused { field: "expires_at", .. }), "{refused}");
+    assert_eq!(store.edit(&by(), &id(9), &patch, AT).await.unwrap(), Edited::Unknown);
+
+    assert!(store.delete(&by(), &id(1), AT).await.unwrap());
+    assert!(!store.delete(&by(), &id(1), AT).await.unwrap());
+    try_code(&store, "a", 2, AT).await;
+    let off = CodePatch { disabled: Some(true), ..CodePatch::default() };
+    for n in [3, 4] {
+        store.edit(&by(), &id(n), &off, AT).await.unwrap();
+    }
+    let spent = [CodeState::Used, CodeState::Expired, CodeState::Disabled];
+    assert_eq!(store.purge(&by(), &[], 9, AT).await.unwrap(), 0);
+    assert_eq!(store.purge(&by(), &spent[..1], 9, AT).await.unwrap(), 1);
+    assert_eq!(store.purge(&by(), &spent, 1, later(9)).await.unwrap(), 1);
+    assert_eq!(store.purge(&by(), &spent, 9, later(9)).await.unwrap(), 2);
+    assert_eq!(store.purge(&by(), &spent, 9, later(9)).await.unwrap(), 0);
+    assert_eq!(ids(&store, &CodeFilter::default(), None, 9, AT).await, ["x-005"]);
+    let told = told(&store).await;
+    assert_eq!(told.iter().filter(|row| *row == "purge olga").count(), 3, "{told:?}");
+    assert_eq!(told.iter().filter(|row| *row == "delete olga").count(), 1, "{told:?}");
+}
