@@ -6,6 +6,7 @@ mod demo;
 pub mod failure;
 mod listen;
 mod logging;
+mod price_table;
 pub mod reconcile;
 mod sidecar_id;
 mod signals;

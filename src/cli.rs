@@ -64,11 +64,17 @@ pub enum Command {
 pub enum Tariff {
     /// Stores a price list as the newest version; a running server takes it over by itself.
     Import {
-        /// A list in JSON, also compressed (.json.gz).
+        /// The public list, new-api's ratio settings or a list of our own, in JSON, also compressed (.json.gz).
         file: PathBuf,
-        /// Read and judge it, but store nothing.
+        /// Read it and show the difference, but store nothing.
         #[arg(long)]
         dry_run: bool,
+        /// Keep the models and groups that it does not name.
+        #[arg(long)]
+        merge: bool,
+        /// The difference as JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         flags: Flags,
     },
@@ -187,8 +193,9 @@ fn execute(command: &Command) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Command::Tariff(Tariff::Import { file, dry_run, flags }) => {
-            print(&app::tariffs::import(&flags.load()?.config, file, *dry_run)?)
+        Command::Tariff(Tariff::Import { file, dry_run, merge, json, flags }) => {
+            let ask = app::tariffs::Import { dry_run: *dry_run, merge: *merge, json: *json };
+            print(&app::tariffs::import(&flags.load()?.config, file, ask)?)
         }
         Command::Tariff(Tariff::List { model, json, flags }) => {
             print(&app::tariffs::list(&flags.load()?.config, model.as_deref(), *json)?)

@@ -2,37 +2,85 @@
 
 use std::{fmt::Write, fs::File, io::Read, path::Path};
 
-use flate2::read::GzDecoder;
 use serde_json::Value;
 
 use super::{failure::Failure, wiring};
-use crate::{config::Config, quota::id::Actor};
+use crate::{
+    config::Config,
+    quota::{
+        id::Actor,
+        tariff::{CONTENT_BYTES_MAX, Diff, Draft, TariffDoc},
+    },
+};
 
-/// Larger files are no price lists.
-const FILE_BYTES_MAX: u64 = 64 << 20;
+/// What an import is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Import {
+    /// Compare, but store nothing.
+    pub dry_run: bool,
+    /// Models and groups that the list does not name stay.
+    pub merge: bool,
+    /// The difference as JSON.
+    pub json: bool,
+}
 
-/// Stores a price list as the newest version; a sentence about what was done.
+/// Compares a price list with the newest version and stores it as the next one: the difference, and what
+/// was done.
 ///
 /// # Errors
 /// [`Failure::Config`] for a file that cannot stand, [`Failure::Backend`] for the database.
-pub fn import(config: &Config, file: &Path, dry_run: bool) -> Result<String, Failure> {
+pub fn import(config: &Config, file: &Path, ask: Import) -> Result<String, Failure> {
     let refuse = |reason: String| Failure::Config(vec![format!("{} is not imported: {reason}", file.display())]);
     let content = read(file).map_err(refuse)?;
-    let tariff = wiring::read_tariff(&content, config.constants.units_per_usd).map_err(refuse)?;
-    let mut said = String::new();
-    for note in &tariff.notes {
+    let source = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    with_database(config, async |database| {
+        let (base, in_force) = newest(config, database).await?;
+        let in_force: TariffDoc = serde_json::from_slice(&in_force)
+            .map_err(|error| Failure::backend(format!("tariff version {base} cannot be read: {error}")))?;
+        let draft = Draft::read(&content, &in_force, ask.merge).map_err(refuse)?;
+        let version = if ask.dry_run {
+            None
+        } else {
+            let (by, stored) = (Actor::command_line(), draft.stored());
+            let put = database.policies.put_tariff(&by, &stored, &source, Some(base)).await;
+            Some(put.map_err(Failure::backend)?)
+        };
+        Ok(if ask.json { difference_json(base, version, &draft) } else { difference_text(file, base, version, &draft) })
+    })
+}
+
+/// The same document as the answer of `POST /admin/v1/tariffs`.
+fn difference_json(base: u32, version: Option<u32>, draft: &Draft) -> String {
+    format!("{:#}\n", wiring::tariff_difference(base, version, draft))
+}
+
+fn difference_text(file: &Path, base: u32, version: Option<u32>, draft: &Draft) -> String {
+    let mut said = super::price_table::table(&draft.diff, draft.doc.units_per_usd);
+    for note in &draft.notes {
         let _ = writeln!(said, "note: {note}");
     }
-    if dry_run {
-        let _ = writeln!(said, "{}: {} models; nothing was stored (--dry-run)", file.display(), tariff.models);
-        return Ok(said);
-    }
-    let source = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let version = with_database(config, async |database| {
-        database.policies.put_tariff(&Actor::command_line(), &tariff.stored, &source).await.map_err(Failure::backend)
-    })?;
-    let _ = writeln!(said, "{}: {} models, stored as version {version}", file.display(), tariff.models);
-    Ok(said)
+    let Diff { added, removed, changed, same, .. } = draft.diff;
+    let _ = writeln!(
+        said,
+        "{}: {} models; against version {base}: {added} added, {removed} removed, {changed} changed, {same} the same",
+        file.display(),
+        draft.doc.models.len()
+    );
+    let _ = match version {
+        Some(version) => writeln!(said, "stored as version {version}"),
+        None => writeln!(said, "nothing was stored (--dry-run)"),
+    };
+    said
+}
+
+/// The newest version's number and content.
+async fn newest(config: &Config, database: &wiring::Database) -> Result<(u32, Vec<u8>), Failure> {
+    let version = database.policies.tariff_version().await.map_err(Failure::backend)?;
+    let content = match database.policies.tariff(version).await.map_err(Failure::backend)? {
+        Some(content) => content,
+        None => wiring::builtin_tariff(config.constants.units_per_usd).map_err(Failure::backend)?,
+    };
+    Ok((version, content))
 }
 
 /// The newest version, one model per line with its prices, or as JSON.
@@ -40,15 +88,7 @@ pub fn import(config: &Config, file: &Path, dry_run: bool) -> Result<String, Fai
 /// # Errors
 /// [`Failure::Backend`] when the database cannot be read.
 pub fn list(config: &Config, model: Option<&str>, json: bool) -> Result<String, Failure> {
-    let (version, content) = with_database(config, async |database| {
-        let version = database.policies.tariff_version().await.map_err(Failure::backend)?;
-        let content = database.policies.tariff(version).await.map_err(Failure::backend)?;
-        Ok((version, content))
-    })?;
-    let content = match content {
-        Some(content) => content,
-        None => wiring::builtin_tariff(config.constants.units_per_usd).map_err(Failure::backend)?,
-    };
+    let (version, content) = with_database(config, async |database| newest(config, database).await)?;
     let mut tariff: Value = serde_json::from_slice(&content)
         .map_err(|error| Failure::backend(format!("tariff version {version} cannot be read: {error}")))?;
     if let (Some(part), Some(models)) = (model, tariff.get_mut("models").and_then(Value::as_object_mut)) {
@@ -64,17 +104,13 @@ pub fn list(config: &Config, model: Option<&str>, json: bool) -> Result<String, 
     Ok(out)
 }
 
-/// A file's content, decompressed when it begins as gzip does.
+/// A file's content, as it is.
 fn read(file: &Path) -> Result<Vec<u8>, String> {
-    let open = || File::open(file).map_err(|error| error.to_string());
-    let mut magic = Vec::new();
-    open()?.take(2).read_to_end(&mut magic).map_err(|error| error.to_string())?;
-    let reader: Box<dyn Read> =
-        if magic == [0x1f, 0x8b] { Box::new(GzDecoder::new(open()?)) } else { Box::new(open()?) };
     let mut content = Vec::new();
-    reader.take(FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
-    if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
+    let file = File::open(file).map_err(|error| error.to_string())?;
+    file.take(CONTENT_BYTES_MAX as u64 + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
+    if content.len() > CONTENT_BYTES_MAX {
+        return Err(format!("it has more than {CONTENT_BYTES_MAX} bytes"));
     }
     Ok(content)
 }
@@ -96,24 +132,4 @@ fn with_database<T>(
         database.close().await;
         result
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write as _;
-
-    #[test]
-    fn plain_and_compressed_files_read_alike() {
-        let dir = tempfile::tempdir().unwrap();
-        let (plain, packed) = (dir.path().join("list.json"), dir.path().join("list.json.gz"));
-        std::fs::write(&plain, b"{\"a\":1}").unwrap();
-        let mut encoder = flate2::write::GzEncoder::new(File::create(&packed).unwrap(), flate2::Compression::fast());
-        encoder.write_all(b"{\"a\":1}").unwrap();
-        encoder.finish().unwrap();
-        assert_eq!(read(&plain).unwrap(), read(&packed).unwrap());
-        std::fs::write(&plain, b"").unwrap();
-        assert_eq!(read(&plain).unwrap(), b"");
-        assert!(read(&dir.path().join("none")).is_err());
-    }
 }

@@ -25,7 +25,7 @@ use crate::{
     metrics::{self, Exporter},
     quota::{
         clock::Clock,
-        tariff::{Tariff, TariffDoc},
+        tariff::{Draft, Tariff},
     },
     redis, spool, sql, writeback,
 };
@@ -257,38 +257,9 @@ pub(super) fn openapi() -> String {
     http::document()
 }
 
-/// A price list, public or in our own stored form, as the stored form; the number of models, and
-/// sentences about what was left out.
-pub(super) fn read_tariff(content: &[u8], units_per_usd: i64) -> Result<ImportedTariff, String> {
-    let mut notes = Vec::new();
-    #[derive(serde::Deserialize)]
-    struct Stored {
-        #[serde(rename = "format")]
-        _format: u32,
-    }
-    let doc = if serde_json::from_slice::<Stored>(content).is_ok() {
-        serde_json::from_slice::<TariffDoc>(content).map_err(|error| error.to_string())?
-    } else {
-        let (doc, report) = Tariff::import_public_list(content, units_per_usd)?;
-        notes.push(format!(
-            "{} models are free, {} entries have no price by token or call",
-            report.free, report.unpriced
-        ));
-        notes.extend(report.refused.iter().map(|(name, why)| format!("`{name}` {why}")));
-        doc
-    };
-    if doc.units_per_usd != units_per_usd {
-        return Err(format!("it counts {} units to a dollar, this deployment {units_per_usd}", doc.units_per_usd));
-    }
-    Tariff::from_doc(0, &doc)?;
-    let stored = serde_json::to_vec(&doc).map_err(|error| error.to_string())?;
-    Ok(ImportedTariff { stored, models: doc.models.len(), notes })
-}
-
-pub(super) struct ImportedTariff {
-    pub stored: Vec<u8>,
-    pub models: usize,
-    pub notes: Vec<String>,
+/// The difference that a price list makes, as the admin API tells it.
+pub(super) fn tariff_difference(base: u32, version: Option<u32>, draft: &Draft) -> serde_json::Value {
+    http::tariff_difference(base, version, draft)
 }
 
 /// The built-in list in its stored form.

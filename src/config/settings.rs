@@ -176,7 +176,11 @@ pub const SETTINGS: &[Setting] = &[
         "time to finish at SIGTERM; below the ten seconds after which `docker stop` kills",
     ),
     file("body_max_bytes", "65536", "largest request body, from the protocol"),
-    file("batch_body_max_bytes", "1048576", "largest body of `/v1/batch`, from the protocol"),
+    file(
+        "batch_body_max_bytes",
+        "1048576",
+        "largest body of `/v1/batch` and `/v1/estimate`; the protocol's for a batch",
+    ),
     file("header_max_bytes", "16384", "largest request head; ample for tokens and forwarding headers"),
     file("header_timeout_ms", "5000", "a request head must be complete by then, or the connection is closed"),
     file("body_timeout_ms", "5000", "a request body must be complete by then, or the connection is closed"),

@@ -9,7 +9,7 @@ use super::{
     limits::Requested,
     policies::{Ready, Who},
     ports::{ChargeCall, Cost, Reply, Status},
-    pricing::{Quote, denied_by, model_missing, model_not_priced},
+    pricing::{Frozen, Quote, denied_by, model_missing, model_not_priced},
     reserve::{self, known, too_much},
     settle::{Price, Settle, Settled},
     step::{Done, Step},
@@ -110,7 +110,7 @@ impl Engine {
                 self.quote(estimate, ask.tokens, settle.model.as_ref(), ready, tariff)?
             }
             (_, _) => {
-                let Ok(bill) = self.bill(settle, who, None).await? else { return Ok(None) };
+                let Ok(bill) = self.bill(settle, who, Frozen::default()).await? else { return Ok(None) };
                 if bill.clamped {
                     let sentence = format!("comes to more than max_amount ({} units)", self.settings.max_amount);
                     return Err(Refusal::invalid("usage", sentence).into());
@@ -169,7 +169,7 @@ impl Charge {
             (Price::Units(units), _) | (Price::Unsaid, Some(reserve::Ask::Units(units))) => {
                 too_much("amount", units, max_amount)
             }
-            (Price::Usage(_), _) | (Price::Unsaid, Some(reserve::Ask::Estimate { .. })) => {
+            (Price::Usage(_) | Price::Text { .. }, _) | (Price::Unsaid, Some(reserve::Ask::Estimate { .. })) => {
                 self.settle.model.is_none().then(model_missing)
             }
             (Price::Unsaid, Some(reserve::Ask::Default)) => None,

@@ -20,13 +20,22 @@ pub(crate) struct Content<const N: usize> {
     pub(crate) names: [&'static str; N],
 }
 
-/// A short text on the stack; eight numbers and seven commas at most.
-struct Text {
-    bytes: [u8; 168],
+/// Room for eight numbers and seven commas.
+const SHORT: usize = 168;
+
+/// A text, on the stack unless it is long.
+enum Text {
+    Short([u8; SHORT], usize),
+    Long(String),
+}
+
+/// Writes to the stack, as far as there is room.
+struct Short {
+    bytes: [u8; SHORT],
     len: usize,
 }
 
-impl fmt::Write for Text {
+impl fmt::Write for Short {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let end = self.len + text.len();
         self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
@@ -37,15 +46,18 @@ impl fmt::Write for Text {
 
 impl Text {
     fn of(value: impl fmt::Display) -> Self {
-        let mut text = Self { bytes: [0; 168], len: 0 };
-        // All that is written here is numbers and addresses, which fit.
-        let fits = write!(text, "{value}");
-        debug_assert!(fits.is_ok());
-        text
+        let mut text = Short { bytes: [0; SHORT], len: 0 };
+        match write!(text, "{value}") {
+            Ok(()) => Self::Short(text.bytes, text.len),
+            Err(_) => Self::Long(value.to_string()),
+        }
     }
 
     fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+        match self {
+            Self::Short(bytes, len) => std::str::from_utf8(&bytes[..*len]).unwrap_or_default(),
+            Self::Long(text) => text,
+        }
     }
 }
 
@@ -60,11 +72,26 @@ impl Outcome {
     }
 }
 
+/// Eight numbers, and after them what few usages have, where it is not 0: so that what was reported
+/// before such kinds were told apart reads the same.
+struct UsageText<'a>(&'a Usage);
+
+impl fmt::Display for UsageText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Usage { input, cache_write_5m, cache_write_1h, audio_in, image_in, audio_out, .. } = self.0;
+        let (cached, output) = (self.0.cached_tokens(), self.0.completion_tokens().saturating_sub(*audio_out));
+        write!(f, "{input},{cached},{cache_write_5m},{cache_write_1h},{audio_in},{image_in},{output},{audio_out}")?;
+        let Usage { cache_read_audio, cache_read_image, reasoning, image_out, .. } = self.0;
+        let Usage { millis_in, millis_out, images_in, images_out, requests, .. } = self.0;
+        let tokens = [('a', cache_read_audio), ('i', cache_read_image), ('r', reasoning), ('o', image_out)];
+        let pieces = [('s', millis_in), ('t', millis_out), ('p', images_in), ('q', images_out), ('c', requests)];
+        let more = tokens.into_iter().chain(pieces).filter(|(_, count)| **count != 0);
+        more.into_iter().try_for_each(|(kind, count)| write!(f, ",{kind}{count}"))
+    }
+}
+
 fn usage_text(usage: &Usage) -> Text {
-    let Usage { input, cache_read, cache_write_5m, cache_write_1h, audio_in, image_in, output, audio_out } = usage;
-    Text::of(format_args!(
-        "{input},{cache_read},{cache_write_5m},{cache_write_1h},{audio_in},{image_in},{output},{audio_out}"
-    ))
+    Text::of(UsageText(usage))
 }
 
 /// The text of an amount or of what stands for it, and the name of the field it came in.
@@ -85,6 +112,12 @@ fn price_text(price: &Price) -> (Option<Text>, &'static str) {
     match price {
         Price::Units(units) => (Some(Text::of(units)), "amount"),
         Price::Usage(usage) => (Some(usage_text(usage)), "usage"),
+        Price::Text { prompt_tokens: None, completion_tokens } => {
+            (Some(Text::of(format_args!("t{completion_tokens}"))), "response_text")
+        }
+        Price::Text { prompt_tokens: Some(prompt), completion_tokens } => {
+            (Some(Text::of(format_args!("t{completion_tokens},{prompt}"))), "response_text")
+        }
         Price::Unsaid => (None, "amount"),
     }
 }
@@ -163,21 +196,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_contents_fit() {
+    fn contents_are_written_in_full() {
         let most = i64::MAX;
-        let usage = Usage {
-            input: most,
-            cache_read: most,
-            cache_write_5m: most,
-            cache_write_1h: most,
-            audio_in: most,
-            image_in: most,
-            output: most,
-            audio_out: most,
-        };
-        assert_eq!(usage_text(&usage).len, 8 * 19 + 7);
         let ask = reserve::Ask::Estimate { prompt_tokens: most, max_tokens: Some(most) };
-        assert_eq!(ask_text(ask).0.unwrap().len, 40);
-        assert_eq!(Text::of(std::net::Ipv6Addr::from([0xfe; 16])).len, 39);
+        assert_eq!(ask_text(ask).0.unwrap().as_str().len(), 40);
+        assert_eq!(Text::of(std::net::Ipv6Addr::from([0xfe; 16])).as_str().len(), 39);
+        let long = "x".repeat(SHORT + 1);
+        assert_eq!(Text::of(&long).as_str(), long);
+    }
+
+    /// The first eight numbers are those of builds that knew no other kinds.
+    #[test]
+    fn a_usage_says_all_its_kinds() {
+        let text = |usage: Usage| usage_text(&usage).as_str().to_owned();
+        let plain = Usage { input: 1, cache_read: 2, cache_write_5m: 3, cache_write_1h: 4, ..Usage::default() };
+        let plain = Usage { audio_in: 5, image_in: 6, output: 7, audio_out: 8, ..plain };
+        assert_eq!(text(plain), "1,2,3,4,5,6,7,8");
+        let told_apart = Usage { cache_read_audio: 10, cache_read_image: 20, reasoning: 30, image_out: 40, ..plain };
+        assert_eq!(text(told_apart), "1,32,3,4,5,6,77,8,a10,i20,r30,o40");
+        let pieces = Usage { millis_in: 1, millis_out: 2, images_in: 3, images_out: 4, requests: 5, ..plain };
+        assert_eq!(text(pieces), "1,2,3,4,5,6,7,8,s1,t2,p3,q4,c5");
     }
 }

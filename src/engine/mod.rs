@@ -4,7 +4,7 @@
 //!
 //! Around the verbs: `policies` and `tariffs` (what is in memory), `decide` and `load` (what to do
 //! when a script cannot decide), `content` (what makes two calls the same), `pricing`, `limits` and
-//! `denial` (numbers in, refusals out), `sweep` (holds that nobody ended), `unload` (accounts that
+//! `denial` (numbers in, refusals out), `estimate` (what a call would hold), `sweep` (holds that nobody ended), `unload` (accounts that
 //! nobody uses), `degraded` (what is answered without Redis), `trust` (what is granted without asking).
 //! Deliberately absent: any lock or queue around an account while a call is under way; Redis orders the
 //! calls.
@@ -20,6 +20,7 @@ mod content;
 mod decide;
 mod degraded;
 mod denial;
+pub mod estimate;
 pub mod extend;
 mod flight;
 pub mod keys;
@@ -38,7 +39,7 @@ pub mod reset;
 pub mod settle;
 mod step;
 mod sweep;
-mod tariffs;
+pub mod tariffs;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -54,6 +55,7 @@ use crate::quota::{
     verdict::Verdict,
 };
 use degraded::Local;
+use estimate::Texts;
 use flight::Flights;
 use load::Loader;
 use policies::Cache;
@@ -138,6 +140,7 @@ pub struct Engine {
     /// What is done without Redis.
     pub(crate) local: Local,
     pub(crate) trust: Trust,
+    pub(crate) texts: Texts,
 }
 
 impl Engine {
@@ -174,6 +177,7 @@ impl Engine {
             backlog,
             local,
             trust,
+            texts: Texts::default(),
         }
     }
 

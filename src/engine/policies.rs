@@ -27,7 +27,8 @@ use crate::quota::{
     clock::Millis,
     id::{AccountId, KeyId, Model, Platform},
     policy::{Admission, Ask, Policy},
-    tariff::{PriceTag, Tariff},
+    tariff::{Groups, PriceTag, Tariff},
+    usage::Usage,
     verdict::{Code, Refusal},
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Ready {
     pub(crate) key: Option<KeyId>,
     pub(crate) platform: Option<Platform>,
     pub(crate) model: Option<Model>,
+    /// The account's own.
+    user_group: Box<str>,
     pub(crate) admission: Admission,
     /// The tariff it was worked out with.
     tariff: u32,
@@ -84,8 +87,10 @@ impl Rules {
 
     fn work_out(&self, ask: &Ask<'_>, tariff: &Tariff) -> Ready {
         let admission = self.policy.admit(ask);
-        let priced = ask.model.and_then(|model| tariff.estimate(model.as_str(), &admission.group, 0, Some(0)));
-        let tag = |_| PriceTag { version: tariff.version, group: admission.group.clone() }.pack();
+        let groups = Groups { user: &self.policy.group, using: &admission.group };
+        let nothing = Usage::default();
+        let priced = ask.model.and_then(|model| tariff.estimate(model.as_str(), groups, &nothing, Some(0)));
+        let tag = |_| PriceTag::new(tariff.version, groups).pack();
         Ready {
             key: ask.key.cloned(),
             platform: ask.platform.cloned(),
@@ -93,6 +98,7 @@ impl Rules {
             tariff: tariff.version,
             free: priced.is_some_and(|estimate| estimate.free),
             price_tag: priced.map(tag).unwrap_or_default(),
+            user_group: self.policy.group.clone(),
             admission,
         }
     }
@@ -107,9 +113,19 @@ impl Rules {
         let of_key = key.and_then(|key| self.policy.keys.get(key)).and_then(|key| key.group.as_deref());
         of_key.unwrap_or(&self.policy.group)
     }
+
+    /// That group and the account's, which select the ratio together.
+    pub(crate) fn price_groups(&self, key: Option<&KeyId>) -> Groups<'_> {
+        Groups { user: &self.policy.group, using: self.price_group(key) }
+    }
 }
 
 impl Ready {
+    /// Whose ratio holds.
+    pub(crate) fn groups(&self) -> Groups<'_> {
+        Groups { user: &self.user_group, using: &self.admission.group }
+    }
+
     fn fits(&self, ask: &Ask<'_>, tariff: &Tariff) -> bool {
         self.admission.holds_at(ask.now)
             && self.tariff == tariff.version

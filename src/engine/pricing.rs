@@ -11,7 +11,7 @@ use super::{
 use crate::quota::{
     id::Model,
     policy::Admission,
-    tariff::{PriceTag, Tariff},
+    tariff::{Groups, PriceTag, Tariff},
     usage::Usage,
     verdict::{Code, Refusal},
 };
@@ -35,6 +35,15 @@ pub(crate) struct Bill {
     pub(crate) clamped: bool,
     /// The prices it was computed with; `None` when it was not.
     pub(crate) price_tag: Option<Vec<u8>>,
+}
+
+/// What the reservation keeps of its price.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Frozen<'a> {
+    /// Its own prices, once known.
+    pub(crate) tag: Option<&'a [u8]>,
+    /// What its prompt was estimated to cost.
+    pub(crate) prompt_cost: i64,
 }
 
 /// Why a settle has no bill yet.
@@ -72,8 +81,8 @@ impl Engine {
             Ask::Default => Some(of(self.settings.default_hold)),
             Ask::Estimate { prompt_tokens, max_tokens } => {
                 let model = model.ok_or_else(model_missing)?;
-                let group = &ready.admission.group;
-                let Some(estimate) = tariff.estimate(model.as_str(), group, prompt_tokens, max_tokens) else {
+                let prompt = Usage { input: prompt_tokens, ..Usage::default() };
+                let Some(estimate) = tariff.estimate(model.as_str(), ready.groups(), &prompt, max_tokens) else {
                     return Ok(None);
                 };
                 let max = self.settings.max_amount;
@@ -87,16 +96,15 @@ impl Engine {
         })
     }
 
-    /// The bill by the prices of `tag`, the reservation's own; without one by the newest.
+    /// The bill by the reservation's own prices; without them by the newest.
     pub(crate) async fn bill(
         &self,
         ask: &Settle,
         who: &Who,
-        tag: Option<&[u8]>,
+        frozen: Frozen<'_>,
     ) -> Result<Result<Bill, NotPriced>, Unavailable> {
         let tokens = match (&ask.price, ask.log.prompt_tokens, ask.log.completion_tokens) {
-            (Price::Usage(usage), _, _) => Some(usage.total_tokens()),
-            (Price::Units(_) | Price::Unsaid, None, None) => None,
+            (Price::Usage(_) | Price::Text { .. }, _, _) | (_, None, None) => None,
             (Price::Units(_) | Price::Unsaid, prompt, completion) => {
                 Some(prompt.unwrap_or(0).saturating_add(completion.unwrap_or(0)))
             }
@@ -109,37 +117,37 @@ impl Engine {
                 AbortCharge::Prompt => Bill { cost: Cost::Prompt, ..bill },
                 AbortCharge::Estimate => Bill { cost: Cost::Held, ..bill },
             },
-            Price::Usage(usage) => {
-                let Some((cost, price_tag)) = self.price(ask.model.as_ref(), usage, who, tag).await? else {
+            Price::Usage(_) | Price::Text { .. } => {
+                let Some((priced, price_tag)) = self.price(ask, who, frozen).await? else {
                     return Ok(Err(NotPriced));
                 };
-                self.clamp(Bill { price_tag: Some(price_tag), ..bill }, cost)
+                let (tokens, price_tag) = (Some(priced.tokens), Some(price_tag));
+                self.clamp(Bill { tokens, price_tag, ..bill }, priced.cost)
             }
         }))
     }
 
-    /// The cost of a usage and the tag it was computed with. A tag that names no prices (the
+    /// The cost of what was used, and the tag it was computed with. A tag that names no prices (the
     /// reserve named no priced model) is kept and means the newest; so do prices for other models.
     async fn price(
         &self,
-        model: Option<&Model>,
-        usage: &Usage,
+        ask: &Settle,
         who: &Who,
-        tag: Option<&[u8]>,
-    ) -> Result<Option<(i64, Vec<u8>)>, Unavailable> {
-        let Some(model) = model.map(Model::as_str) else { return Ok(None) };
+        frozen: Frozen<'_>,
+    ) -> Result<Option<(Priced, Vec<u8>)>, Unavailable> {
+        let Some(model) = ask.model.as_ref().map(Model::as_str) else { return Ok(None) };
         let newest = self.tariffs.current();
-        let group = who.rules.price_group(who.key.as_ref());
-        let by_newest = || newest.cost(model, group, usage);
-        let Some(tag) = tag else {
-            let price_tag = PriceTag { version: newest.version, group: group.into() };
-            return Ok(by_newest().map(|cost| (cost, price_tag.pack())));
+        let groups = who.rules.price_groups(who.key.as_ref());
+        let by = |tariff: &Tariff, groups| self::priced(tariff, model, groups, &ask.price, frozen.prompt_cost);
+        let Some(tag) = frozen.tag else {
+            return Ok(by(&newest, groups).map(|cost| (cost, PriceTag::new(newest.version, groups).pack())));
         };
-        let frozen = match PriceTag::unpack(tag) {
-            Some(frozen) => self.tariff(frozen.version).await?.cost(model, &frozen.group, usage),
+        let own = PriceTag::unpack(tag);
+        let priced = match &own {
+            Some(own) => by(&*self.tariff(own.version).await?, own.groups()),
             None => None,
         };
-        Ok(frozen.or_else(by_newest).map(|cost| (cost, tag.to_vec())))
+        Ok(priced.or_else(|| by(&newest, groups)).map(|cost| (cost, tag.to_vec())))
     }
 
     /// What was really spent is charged, but an absurd number is not believed.
@@ -157,4 +165,25 @@ impl Engine {
             Some(Outcome::Unknown) | None => policy.unknown,
         }
     }
+}
+
+/// What was used comes to.
+struct Priced {
+    cost: i64,
+    tokens: i64,
+}
+
+/// `None`: the model is not priced, or the price says no usage.
+fn priced(tariff: &Tariff, model: &str, groups: Groups<'_>, price: &Price, prompt_cost: i64) -> Option<Priced> {
+    let usage = match *price {
+        Price::Usage(usage) => usage,
+        Price::Text { prompt_tokens: Some(input), completion_tokens: output } => {
+            Usage { input, output, ..Usage::default() }
+        }
+        Price::Text { prompt_tokens: None, completion_tokens } => {
+            tariff.usage_after(model, groups, prompt_cost, completion_tokens)?
+        }
+        Price::Units(_) | Price::Unsaid => return None,
+    };
+    Some(Priced { cost: tariff.cost(model, groups, &usage)?, tokens: usage.total_tokens() })
 }

@@ -39,6 +39,12 @@ pub enum Price {
     Units(i64),
     /// Priced by the tariff of the settle's model.
     Usage(Usage),
+    /// The upstream sent no usage: the tokens of what it answered were counted here. Priced likewise; a
+    /// prompt whose tokens nobody says is the one that was estimated at the reserve.
+    Text {
+        prompt_tokens: Option<i64>,
+        completion_tokens: i64,
+    },
     /// Neither: the abort policy decides.
     Unsaid,
 }
@@ -92,14 +98,15 @@ impl Engine {
         let mut found = None;
         loop {
             let who = known(self.who(&ask.payer, ask.key.as_ref()).await, invalid.as_ref())?;
-            let Found { tag, reserved, looked, trusted } = match &mut found {
+            let found = match &mut found {
                 Some(found) => found,
                 none => none.insert(self.found(ask, &who).await?),
             };
             let mut bill = match fixed {
                 Some(bill) => bill.clone(),
-                None => self.bill_of(ask, &who, tag).await?,
+                None => self.bill_of(ask, &who, found).await?,
             };
+            let Found { tag, reserved, looked, trusted, .. } = found;
             let content = content::of_settle(ask, who.key.as_ref());
             let log = self.log_of(ask, &who);
             let reply = if *reserved {
@@ -167,19 +174,31 @@ impl Engine {
     }
 
     /// The bill; a model that has no price today may have one in the reservation's own prices.
-    async fn bill_of(&self, ask: &Settle, who: &Who, tag: &mut Option<Vec<u8>>) -> Step<Bill> {
-        if let Ok(bill) = self.bill(ask, who, tag.as_deref()).await? {
+    async fn bill_of(&self, ask: &Settle, who: &Who, found: &mut Found) -> Step<Bill> {
+        let needs_prompt = matches!(ask.price, Price::Text { prompt_tokens: None, .. });
+        if needs_prompt && found.prompt_cost.is_none() {
+            self.look_up(&who.account, &ask.id, found).await?;
+        }
+        if let Ok(bill) = self.bill(ask, who, found.frozen()).await? {
             return Ok(bill);
         }
-        if tag.is_none() {
-            *tag = self.counters.read_record(&who.account, &ask.id).await?.map(|record| record.price_tag);
-            if tag.is_some()
-                && let Ok(bill) = self.bill(ask, who, tag.as_deref()).await?
+        if found.tag.is_none() {
+            self.look_up(&who.account, &ask.id, found).await?;
+            if found.tag.is_some()
+                && let Ok(bill) = self.bill(ask, who, found.frozen()).await?
             {
                 return Ok(bill);
             }
         }
         Err(ask.model.as_ref().map_or_else(model_missing, model_not_priced).into())
+    }
+
+    /// What the reservation's record says of its price.
+    async fn look_up(&self, account: &AccountId, id: &ReservationId, found: &mut Found) -> Result<(), Unavailable> {
+        let record = self.counters.read_record(account, id).await?;
+        found.prompt_cost = Some(record.as_ref().map_or(0, |record| record.prompt_cost));
+        found.tag = record.map(|record| record.price_tag).or(found.tag.take());
+        Ok(())
     }
 
     /// The log blob: what the caller said, and what the call itself says.
@@ -190,10 +209,16 @@ impl Engine {
         log.model = ask.model.as_ref().map(|model| model.as_str().to_owned());
         log.group = Some(who.rules.price_group(who.key.as_ref()).to_owned());
         log.outcome = ask.outcome.map(|outcome| outcome.as_str().to_owned());
-        if let Price::Usage(usage) = &ask.price {
-            log.prompt_tokens.get_or_insert(usage.prompt_tokens());
-            log.completion_tokens.get_or_insert(usage.completion_tokens());
-            log.cached_tokens.get_or_insert(usage.cache_read);
+        match &ask.price {
+            Price::Usage(usage) => {
+                log.prompt_tokens.get_or_insert(usage.prompt_tokens());
+                log.completion_tokens.get_or_insert(usage.completion_tokens());
+                log.cached_tokens.get_or_insert(usage.cached_tokens());
+            }
+            Price::Text { completion_tokens, .. } => {
+                log.completion_tokens.get_or_insert(*completion_tokens);
+            }
+            Price::Units(_) | Price::Unsaid => {}
         }
         if !self.settings.log_ip {
             log.ip = None;
@@ -213,8 +238,8 @@ impl Settle {
             Price::Unsaid if !self.last => {
                 Some(Refusal::invalid("amount", "is needed where `final` is false: what was used so far"))
             }
-            Price::Usage(_) if self.model.is_none() => Some(model_missing()),
-            Price::Usage(_) | Price::Units(_) | Price::Unsaid => None,
+            Price::Usage(_) | Price::Text { .. } if self.model.is_none() => Some(model_missing()),
+            Price::Usage(_) | Price::Text { .. } | Price::Units(_) | Price::Unsaid => None,
         }
     }
 }

@@ -3,17 +3,49 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::task::spawn_blocking;
 
 use super::{
     Answer, Engine,
     cache::Bounded,
-    ports::Unavailable,
-    step::{Done, verdict},
+    ports::{TariffVersion, Unavailable},
+    step::{Done, Step, verdict},
 };
-use crate::quota::{id::Actor, tariff::Tariff, verdict::Refusal};
+use crate::quota::{
+    clock::Millis,
+    id::Actor,
+    tariff::{Draft, Tariff, TariffDoc},
+    verdict::Refusal,
+};
 
 /// Older versions kept; a reservation lives a day at most, so few are asked for.
 const OLDER_MAX: usize = 8;
+
+/// How a price list is to be imported.
+#[derive(Clone, Debug, Default)]
+pub struct TariffImport {
+    /// Models and groups that it does not name stay.
+    pub merge: bool,
+    /// The version that the caller has compared it with.
+    pub base: Option<u32>,
+    /// Who imports it, and where it came from; `None`: nobody yet.
+    pub store: Option<(Actor, String)>,
+}
+
+/// A price list that was read, and perhaps stored.
+#[derive(Clone, Debug)]
+pub struct Drafted {
+    /// The version it was compared with.
+    pub base: u32,
+    /// The version that it is; `None`: it was not stored.
+    pub version: Option<u32>,
+    pub draft: Draft,
+}
+
+/// The list that the package brings along.
+fn builtin() -> TariffVersion {
+    TariffVersion { version: 0, source: "built in".into(), imported_at: Millis(0) }
+}
 
 pub(crate) struct Tariffs {
     /// Version 0, which is in force until somebody imports another.
@@ -63,11 +95,107 @@ impl Engine {
     pub async fn tariff_import(&self, by: &Actor, content: &[u8], source: &str) -> Answer<u32> {
         let import = async {
             Tariff::from_json(0, content).map_err(|sentence| Refusal::invalid("tariff", sentence))?;
-            let version = self.policies.put_tariff(by, content, source).await?;
-            self.refresh_tariff().await?;
-            Ok(Done::now(version))
+            Ok(Done::now(self.put_tariff(by, content, source, None).await?))
         };
         verdict(import.await)
+    }
+
+    async fn put_tariff(&self, by: &Actor, content: &[u8], source: &str, base: Option<u32>) -> Step<u32> {
+        let version = self.policies.put_tariff(by, content, source, base).await?;
+        self.refresh_tariff().await?;
+        Ok(version)
+    }
+
+    /// Reads a price list in any format that [`Draft`] knows against the newest one, off the threads that
+    /// serve; `store` says who imports it from where, and nothing is stored without it. `base` is the version
+    /// that the caller has seen: when it is no longer the newest, the call is refused.
+    pub async fn tariff_draft(&self, content: bytes::Bytes, ask: TariffImport) -> Answer<Drafted> {
+        let draft = async {
+            let newest = self.policies.tariff_version().await?;
+            if let Some(base) = ask.base.filter(|base| *base != newest) {
+                let sentence = format!("is {base}, but the newest version is {newest}: look at the difference again");
+                return Err(Refusal::invalid("base", sentence).into());
+            }
+            let (_, in_force) = self.tariff_doc(newest).await?;
+            let merge = ask.merge;
+            let read = spawn_blocking(move || {
+                let draft = Draft::read(&content, &in_force, merge)?;
+                Ok((draft.stored(), draft))
+            });
+            let read: Result<_, String> = read.await.map_err(|error| Unavailable::Corrupt(error.to_string()))?;
+            let (stored, draft) = read.map_err(|sentence| Refusal::invalid("tariff", sentence))?;
+            let version = match ask.store {
+                None => None,
+                // What was compared is what is replaced.
+                Some((by, source)) => Some(self.put_tariff(&by, &stored, &source, Some(newest)).await?),
+            };
+            Ok(Done::now(Drafted { base: newest, version, draft }))
+        };
+        verdict(draft.await)
+    }
+
+    /// Makes an older version the newest one, under a new number, which it answers.
+    pub async fn tariff_activate(&self, by: &Actor, version: u32) -> Answer<u32> {
+        let activate = async {
+            let (_, doc) = self.tariff_doc(version).await?;
+            let content = serde_json::to_vec(&doc).map_err(|error| Unavailable::Corrupt(error.to_string()))?;
+            let source = format!("version {version}");
+            Ok(Done::now(self.put_tariff(by, &content, &source, None).await?))
+        };
+        verdict(activate.await)
+    }
+
+    /// Versions below `before`, the newest first; the last of them is the package's own, 0.
+    pub async fn tariff_versions(&self, before: Option<u32>, most: u32) -> Answer<Vec<TariffVersion>> {
+        let list = async {
+            let mut versions = self.policies.tariff_versions(before, most).await?;
+            if versions.len() < most as usize && before.is_none_or(|before| before > 0) {
+                versions.push(builtin());
+            }
+            Ok(Done::now(versions))
+        };
+        verdict(list.await)
+    }
+
+    /// One version (`None`: the newest), and its list as it is stored.
+    pub async fn tariff_version(&self, version: Option<u32>) -> Answer<(TariffVersion, TariffDoc)> {
+        let read = async {
+            let version = match version {
+                Some(version) => version,
+                None => self.policies.tariff_version().await?,
+            };
+            Ok(Done::now(self.tariff_doc(version).await?))
+        };
+        verdict(read.await)
+    }
+
+    /// One version (`None`: the newest that this process knows), ready to be asked.
+    pub async fn tariff_table(&self, version: Option<u32>) -> Answer<Arc<Tariff>> {
+        let read = async {
+            let Some(version) = version else { return Ok(Done::now(self.tariffs.current())) };
+            self.known_version(version).await?;
+            Ok(Done::now(self.tariff(version).await?))
+        };
+        verdict(read.await)
+    }
+
+    async fn known_version(&self, version: u32) -> Step<TariffVersion> {
+        if version == 0 {
+            return Ok(builtin());
+        }
+        let found = self.policies.tariff_versions(version.checked_add(1), 1).await?;
+        let found = found.into_iter().find(|found| found.version == version);
+        found.ok_or_else(|| Refusal::invalid("version", format!("there is no price list {version}")).into())
+    }
+
+    async fn tariff_doc(&self, version: u32) -> Step<(TariffVersion, TariffDoc)> {
+        let known = self.known_version(version).await?;
+        let corrupt = |sentence: String| Unavailable::Store(format!("price list {version} cannot be read: {sentence}"));
+        let doc = match self.policies.tariff(version).await? {
+            Some(content) => serde_json::from_slice(&content).map_err(|error| corrupt(error.to_string()))?,
+            None => Tariff::builtin_doc(self.tariffs.builtin.units_per_usd()).map_err(corrupt)?,
+        };
+        Ok((known, doc))
     }
 
     /// One version: that a reservation was made with, or the newest. Version 0 is built in.

@@ -38,6 +38,7 @@ pub use server::{Listeners, run};
 use crate::{
     engine::{Engine, codes::Codes},
     metrics::Exporter,
+    quota::tariff::Draft,
 };
 
 /// The room's settings. Sockets are bound by the caller.
@@ -85,6 +86,12 @@ impl Default for Config {
             admin_budget: Duration::from_secs(10),
         }
     }
+}
+
+/// What an import changes, as `POST /admin/v1/tariffs` answers it.
+#[must_use]
+pub fn tariff_difference(base: u32, version: Option<u32>, draft: &Draft) -> serde_json::Value {
+    serde_json::to_value(admin::imported(base, version, draft)).unwrap_or_default()
 }
 
 /// What the handlers work with; one per process.

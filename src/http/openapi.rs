@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{
     error,
-    wire::{admin, answer, codes, gateway, limit, report},
+    wire::{admin, answer, codes, estimate, gateway, limit, report, tariff},
 };
 use operations::{OPERATIONS, Operation};
 
@@ -60,6 +60,7 @@ fn schemas() -> Value {
     add::<gateway::Extend>(&mut requests);
     add::<gateway::Charge>(&mut requests);
     add::<gateway::Refund>(&mut requests);
+    add::<estimate::Estimation>(&mut requests);
     add::<admin::AccountPut>(&mut requests);
     add::<admin::KeyPut>(&mut requests);
     add::<admin::Credit>(&mut requests);
@@ -80,6 +81,12 @@ fn schemas() -> Value {
     add::<answer::Released<'static>>(&mut schemas);
     add::<answer::Extended<'static>>(&mut schemas);
     add::<answer::Refunded<'static>>(&mut schemas);
+    add::<answer::Estimated<'static>>(&mut schemas);
+    add::<tariff::Tariffs>(&mut schemas);
+    add::<tariff::TariffWhole<'static>>(&mut schemas);
+    add::<tariff::Models<'static>>(&mut schemas);
+    add::<tariff::Imported<'static>>(&mut schemas);
+    add::<tariff::Activated>(&mut schemas);
     add::<report::Adjusted<'static>>(&mut schemas);
     add::<answer::Balance<'static>>(&mut schemas);
     add::<report::Account<'static>>(&mut schemas);
@@ -208,7 +215,7 @@ mod tests {
         {
             assert_eq!(described(path), methods, "{path}");
         }
-        assert_eq!(OPERATIONS.len(), 37);
+        assert_eq!(OPERATIONS.len(), 43);
     }
 
     fn same_names<T: Object>(schemas: &Value, name: &str) {
@@ -229,6 +236,7 @@ mod tests {
         same_names::<gateway::Settle>(&schemas, "Settle");
         same_names::<gateway::Charge>(&schemas, "Charge");
         same_names::<gateway::Refund>(&schemas, "Refund");
+        same_names::<estimate::Estimation>(&schemas, "Estimation");
         same_names::<admin::AccountPut>(&schemas, "AccountPut");
         same_names::<admin::KeyPut>(&schemas, "KeyPut");
         same_names::<limit::LimitRule>(&schemas, "LimitRule");

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use hyper::{HeaderMap, Method, Request, Response, body::Body, http::request::Parts};
 
 use super::{
-    Service, admin,
+    Config, Service, admin,
     answer::{Answer, Handled},
     body,
     error::{Problem, Word},
@@ -17,6 +17,9 @@ use super::{
     request_id,
 };
 use crate::metrics;
+
+/// Bytes of a price list in a request: the public one has 3 MiB, and 160 KiB compressed.
+pub(super) const TARIFF_BODY_BYTES_MAX: usize = 16 << 20;
 
 /// Which listener a request came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,7 @@ pub(super) enum Route<'p> {
     Charge,
     Refund,
     Redeem,
+    Estimate,
     Batch,
     Balance(&'p str),
     Authz,
@@ -61,6 +65,10 @@ pub(super) enum Route<'p> {
     Reservation(&'p str, &'p str),
     Reconcile,
     Audit,
+    Tariffs,
+    Tariff(&'p str),
+    TariffModels(&'p str),
+    TariffActivate(&'p str),
     Metrics,
     Healthz,
     Readyz,
@@ -95,6 +103,7 @@ impl<'p> Route<'p> {
             ["charge"] => Route::Charge,
             ["refund"] => Route::Refund,
             ["redeem"] => Route::Redeem,
+            ["estimate"] => Route::Estimate,
             ["batch"] => Route::Batch,
             ["accounts", account, "balance"] => Route::Balance(account),
             // Envoy appends the original path to the one it is given.
@@ -119,6 +128,10 @@ impl<'p> Route<'p> {
             ["reservations", account, id] => Route::Reservation(account, id),
             ["reconcile"] => Route::Reconcile,
             ["audit"] => Route::Audit,
+            ["tariffs"] => Route::Tariffs,
+            ["tariffs", version] => Route::Tariff(version),
+            ["tariffs", version, "models"] => Route::TariffModels(version),
+            ["tariffs", version, "activate"] => Route::TariffActivate(version),
             // The same four under the prefix, for proxies that forward only it.
             ["metrics"] => Route::Metrics,
             ["healthz"] => Route::Healthz,
@@ -132,7 +145,10 @@ impl<'p> Route<'p> {
     pub(super) fn allow(self) -> &'static str {
         match self {
             Route::Reserve | Route::Settle | Route::Release | Route::Extend => "POST",
-            Route::Charge | Route::Refund | Route::Redeem | Route::Batch => "POST",
+            Route::Charge | Route::Refund | Route::Redeem | Route::Estimate | Route::Batch => "POST",
+            Route::TariffActivate(_) => "POST",
+            Route::Tariffs => "GET, HEAD, POST",
+            Route::Tariff(_) | Route::TariffModels(_) => "GET, HEAD",
             Route::Credit(_) | Route::Debit(_) | Route::Reset(_) | Route::Reconcile => "POST",
             Route::RedeemFor(_) | Route::CodesPurge => "POST",
             Route::Codes | Route::Authz => "GET, HEAD, POST",
@@ -152,6 +168,7 @@ impl<'p> Route<'p> {
             Route::Charge => "charge",
             Route::Refund => "refund",
             Route::Redeem => "redeem",
+            Route::Estimate => "estimate",
             Route::Batch => "batch",
             Route::Balance(_) => "balance",
             Route::Authz => "authz",
@@ -159,6 +176,16 @@ impl<'p> Route<'p> {
             Route::Accounts | Route::Account(_) | Route::Credit(_) | Route::Debit(_) | Route::Reset(_) => "admin",
             Route::RedeemFor(_) | Route::Codes | Route::CodesPurge | Route::Code(_) => "admin",
             Route::Keys(_) | Route::Key(..) | Route::Reservation(..) | Route::Reconcile | Route::Audit => "admin",
+            Route::Tariffs | Route::Tariff(_) | Route::TariffModels(_) | Route::TariffActivate(_) => "admin",
+        }
+    }
+
+    /// Bytes that a body may have. Texts to be counted are longer than calls, price lists far longer.
+    fn body_max(self, config: &Config) -> usize {
+        match self {
+            Route::Batch | Route::Estimate => config.batch_body_bytes_max,
+            Route::Tariffs => TARIFF_BODY_BYTES_MAX,
+            _ => config.body_bytes_max,
         }
     }
 
@@ -213,7 +240,7 @@ where
     route.check(service, &head.headers)?;
     let config = &service.config;
     let wants_body = matches!(*method, Method::POST | Method::PUT) && route != Route::Authz;
-    let most = if route == Route::Batch { config.batch_body_bytes_max } else { config.body_bytes_max };
+    let most = route.body_max(config);
     let body = if wants_body { body::collect(config, &head.headers, body, most).await? } else { Bytes::new() };
     if route.verb() == "admin" {
         // A change of policy has two steps, SQL and the version in Redis: a task of its own ends both,
@@ -231,7 +258,7 @@ where
     let call = Call { service, method, query: head.uri.query(), headers: &head.headers, body: &body };
     let handler = pin!(gateway::handle(route, &call));
     // The engine bounds a verb by itself; the budget here is for many in turn. A timer less for each call.
-    if route != Route::Batch && service.engine.verb_budget() <= config.request_budget {
+    if !matches!(route, Route::Batch | Route::Estimate) && service.engine.verb_budget() <= config.request_budget {
         return Caught(handler).await.unwrap_or_else(|| Err(failed()));
     }
     match tokio::time::timeout(config.request_budget, Caught(handler)).await {

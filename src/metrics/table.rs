@@ -24,8 +24,8 @@ pub struct Metric {
 
 /// What a request was.
 pub const VERBS: &[&str] = &[
-    "reserve", "settle", "release", "extend", "charge", "refund", "redeem", "batch", "balance", "authz", "admin",
-    "other",
+    "reserve", "settle", "release", "extend", "charge", "refund", "redeem", "estimate", "batch", "balance", "authz",
+    "admin", "other",
 ];
 /// How it was answered: `ok` or the code of its problem.
 pub const CODES: &[&str] = &[

@@ -17,6 +17,7 @@ pub mod policy;
 pub mod reservation;
 pub mod tally;
 pub mod tariff;
+pub mod tokens;
 pub mod trust;
 pub mod usage;
 pub mod verdict;

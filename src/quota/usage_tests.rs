@@ -18,7 +18,15 @@ fn openai_chat() {
               "accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}"#,
     );
     check(
-        Usage { input: 82, cache_read: 1920, audio_in: 4, output: 200, audio_out: 100, ..Usage::default() },
+        Usage {
+            input: 82,
+            cache_read: 1920,
+            audio_in: 4,
+            output: 136,
+            reasoning: 64,
+            audio_out: 100,
+            ..Usage::default()
+        },
         r#"{"prompt_tokens":2006,"completion_tokens":300,"total_tokens":2306,
             "prompt_tokens_details":{"cached_tokens":1920,"audio_tokens":4},
             "completion_tokens_details":{"reasoning_tokens":64,"audio_tokens":100}}"#,
@@ -60,7 +68,15 @@ fn openai_responses_transcription_and_realtime() {
             "output_tokens":45,"total_tokens":59}"#,
     );
     check(
-        Usage { input: 55, cache_read: 384, audio_in: 77, output: 30, audio_out: 91, ..Usage::default() },
+        Usage {
+            input: 55,
+            cache_read: 256,
+            cache_read_audio: 128,
+            audio_in: 77,
+            output: 30,
+            audio_out: 91,
+            ..Usage::default()
+        },
         r#"{"total_tokens":637,"input_tokens":516,"output_tokens":121,
             "input_token_details":{"cached_tokens":384,"text_tokens":311,"audio_tokens":205,
               "cached_tokens_details":{"text_tokens":256,"audio_tokens":128}},
@@ -111,7 +127,16 @@ fn gemini_generate_content() {
             "promptTokensDetails":[{"modality":"TEXT","tokenCount":264}]}"#,
     );
     check(
-        Usage { input: 172, cache_read: 2000, audio_in: 320, image_in: 258, output: 1090, ..Usage::default() },
+        Usage {
+            input: 172,
+            cache_read: 1750,
+            cache_read_audio: 250,
+            audio_in: 320,
+            image_in: 258,
+            output: 90,
+            reasoning: 1000,
+            ..Usage::default()
+        },
         r#"{"promptTokenCount":2728,"cachedContentTokenCount":2000,"candidatesTokenCount":90,"thoughtsTokenCount":1000,
             "toolUsePromptTokenCount":22,"totalTokenCount":3840,"trafficType":"ON_DEMAND",
             "promptTokensDetails":[{"modality":"TEXT","tokenCount":1900},{"modality":"AUDIO","tokenCount":570},
@@ -124,6 +149,74 @@ fn gemini_generate_content() {
             "candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":40}]}"#,
     );
     check(Usage { input: 7, ..Usage::default() }, r#"{"promptTokenCount":7,"totalTokenCount":7}"#);
+}
+
+/// Some upstreams count reasoning within the completion, some beside it.
+#[test]
+fn reasoning_is_counted_once_whichever_way_it_is_reported() {
+    let within = r#"{"prompt_tokens":32,"completion_tokens":333,"total_tokens":365,
+        "completion_tokens_details":{"reasoning_tokens":324}}"#;
+    let beside = r#"{"prompt_tokens":32,"completion_tokens":9,"total_tokens":365,
+        "completion_tokens_details":{"reasoning_tokens":324}}"#;
+    let no_total = r#"{"prompt_tokens":32,"completion_tokens":9,"completion_tokens_details":{"reasoning_tokens":324}}"#;
+    for text in [within, beside, no_total] {
+        check(Usage { input: 32, output: 9, reasoning: 324, ..Usage::default() }, text);
+    }
+}
+
+#[test]
+fn images_that_are_put_out_are_told_from_text() {
+    check(
+        Usage { input: 10, image_in: 40, output: 20, image_out: 1036, ..Usage::default() },
+        r#"{"input_tokens":50,"input_tokens_details":{"image_tokens":40,"text_tokens":10},"output_tokens":1056,
+            "output_tokens_details":{"image_tokens":1036,"text_tokens":20},"total_tokens":1106}"#,
+    );
+    check(
+        Usage { input: 7, image_out: 1290, reasoning: 5, ..Usage::default() },
+        r#"{"promptTokenCount":7,"candidatesTokenCount":1290,"thoughtsTokenCount":5,
+            "candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":1290}]}"#,
+    );
+}
+
+#[test]
+fn caches_as_other_upstreams_report_them() {
+    let read = Usage { input: 20, cache_read: 80, output: 1, ..Usage::default() };
+    check(
+        read,
+        r#"{"prompt_tokens":100,"completion_tokens":1,"prompt_cache_hit_tokens":80,"prompt_cache_miss_tokens":20}"#,
+    );
+    check(read, r#"{"prompt_tokens":100,"completion_tokens":1,"cached_tokens":80}"#);
+    check(
+        Usage { input: 5, cache_read: 80, cache_write_5m: 15, output: 1, ..Usage::default() },
+        r#"{"prompt_tokens":100,"completion_tokens":1,
+            "prompt_tokens_details":{"cached_tokens":80,"cache_creation_tokens":15}}"#,
+    );
+}
+
+#[test]
+fn seconds_images_and_calls() {
+    let plain = Usage::default();
+    check(Usage { millis_in: 12_346, ..plain }, r#"{"type":"duration","seconds":12.3456}"#);
+    check(Usage { millis_in: 3_000, millis_out: 500, ..plain }, r#"{"input_seconds":3,"output_seconds":0.5}"#);
+    check(Usage { images_in: 1, images_out: 2, ..plain }, r#"{"input_images":1,"output_images":2}"#);
+    check(Usage { requests: 1, ..plain }, r#"{"requests":1}"#);
+    check(
+        Usage { input: 3, output: 4, images_out: 1, ..plain },
+        r#"{"input_tokens":3,"output_tokens":4,"output_images":1}"#,
+    );
+    for bad in [
+        r#"{"type":"duration","seconds":-1}"#,
+        r#"{"input_seconds":"1"}"#,
+        r#"{"output_seconds":1e7}"#,
+        r#"{"output_images":1.5}"#,
+    ] {
+        assert!(Usage::from_json(bad).is_err(), "{bad}");
+    }
+    for nothing in
+        [r#"{"type":"duration","seconds":0}"#, r#"{"input_seconds":0.0004}"#, r#"{"output_images":0,"requests":0}"#]
+    {
+        assert!(Usage::from_json(nothing).unwrap_err().0.contains("no positive number"), "{nothing}");
+    }
 }
 
 #[test]
@@ -157,7 +250,7 @@ fn what_cannot_be_is_refused() {
         ("[1]", "not a JSON object"),
         ("{}", "no known upstream"),
         (r#"{"total_tokens":12}"#, "no known upstream"),
-        (r#"{"type":"duration","seconds":4}"#, "no known upstream"),
+        (r#"{"type":"time","seconds":4}"#, "no known upstream"),
         (r#"{"usage":7}"#, "usage is not an object"),
         (r#"{"prompt_tokens":0,"completion_tokens":0}"#, "no positive number"),
         (r#"{"prompt_tokens":null,"completion_tokens":null}"#, "no known upstream"),

@@ -12,7 +12,7 @@ use super::{
     tariffs,
 };
 use crate::{
-    engine::ports::{AccountPatch, KeyPatch, PolicyStore, Posted, StoreError},
+    engine::ports::{AccountPatch, KeyPatch, PolicyStore, Posted, StoreError, TariffVersion},
     quota::{
         change::{Change, Subject},
         clock::{Millis, local_now},
@@ -175,10 +175,14 @@ impl PolicyStore for Store {
         tariffs::content(&mut *self.read().await?, version).await
     }
 
-    async fn put_tariff(&self, by: &Actor, content: &[u8], source: &str) -> Result<u32, StoreError> {
+    async fn tariff_versions(&self, before: Option<u32>, most: u32) -> Result<Vec<TariffVersion>, StoreError> {
+        tariffs::versions(&mut *self.read().await?, before, most).await
+    }
+
+    async fn put_tariff(&self, by: &Actor, content: &[u8], source: &str, base: Option<u32>) -> Result<u32, StoreError> {
         let mut session = self.write().await?;
         let now = local_now();
-        let version = tariffs::add(&mut *session, content, source, now).await?;
+        let version = tariffs::add(&mut *session, content, source, base, now).await?;
         let after = json!({"version": version, "source": source});
         let before = json!({"version": version - 1});
         let change = Change::new(by, "import", Subject::of("tariff", version), before, after);

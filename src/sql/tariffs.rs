@@ -1,7 +1,10 @@
 //! Price lists: each import is a new version, numbered from 1; 0 is the list the package brings along.
 
-use super::session::Session;
-use crate::{engine::ports::StoreError, quota::clock::Millis};
+use super::session::{Row, Session};
+use crate::{
+    engine::ports::{StoreError, TariffVersion},
+    quota::clock::Millis,
+};
 
 /// Number of the newest version; 0 when none was imported.
 pub(super) async fn newest(session: &mut dyn Session) -> Result<u32, StoreError> {
@@ -14,14 +17,36 @@ pub(super) async fn content(session: &mut dyn Session, version: u32) -> Result<O
     rows.first().map(|row| row.blob(0).map(<[u8]>::to_vec)).transpose()
 }
 
-/// The number of the version added.
+/// Versions below `before`, the newest first.
+pub(super) async fn versions(
+    session: &mut dyn Session,
+    before: Option<u32>,
+    most: u32,
+) -> Result<Vec<TariffVersion>, StoreError> {
+    let statement = "SELECT version, source, imported_at FROM tariffs WHERE version < ? ORDER BY version DESC LIMIT ?";
+    let before = before.map_or(i64::from(u32::MAX) + 1, i64::from);
+    let rows = session.fetch(statement.into(), &[before.into(), most.into()]).await?;
+    let read = |row: &Row| {
+        let (source, imported_at) = (row.text(1)?.to_owned(), Millis(row.number(2)?));
+        Ok(TariffVersion { version: row.number(0)?, source, imported_at })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// The number of the version added. Two at once: the primary key lets one of them in.
 pub(super) async fn add(
     session: &mut dyn Session,
     content: &[u8],
     source: &str,
+    base: Option<u32>,
     now: Millis,
 ) -> Result<u32, StoreError> {
-    let version = newest(session).await? + 1;
+    let newest = newest(session).await?;
+    if base.is_some_and(|base| base != newest) {
+        let detail = format!("another price list was imported meanwhile: the newest version is {newest}");
+        return Err(StoreError::Refused { field: "base", detail });
+    }
+    let version = newest + 1;
     session
         .execute(
             "INSERT INTO tariffs (version, source, imported_at, content) VALUES (?, ?, ?, ?)".into(),

@@ -113,3 +113,37 @@ fn reconcile_says_what_kept_it_from_asking() {
     let (code, _, err) = ask(&["--url", &url, "--token-file", token.to_str().unwrap()]);
     assert!(code == Some(3), "{code:?} {err}");
 }
+
+/// Without a server: on the database of the data directory.
+#[test]
+fn a_price_list_is_compared_before_it_is_stored() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("ratios.json");
+    std::fs::write(&file, r#"{"ModelRatio":{"gpt-4o":1.5,"mine":2},"CompletionRatio":{"mine":3}}"#).unwrap();
+    let file = file.to_str().unwrap();
+    let import =
+        |more: &[&str]| said(&quotad(data.path(), &[&["tariff", "import", file, "--merge"], more].concat(), &[]));
+    let (code, out, err) = import(&["--dry-run"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let line = |start: &str| -> Vec<String> {
+        let line = out.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {out}"));
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(line("change "), ["change", "model", "price", "before", "after"]);
+    assert_eq!(line("added "), ["added", "mine", "cache_write_1h", "-", "8"]);
+    assert!(out.contains("against version 0: 1 added, 0 removed, 1 changed,"), "{out}");
+    assert!(out.ends_with("nothing was stored (--dry-run)\n"), "{out}");
+    let (code, json, _) = import(&["--json"]);
+    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &told["base"], &told["version"]), (Some(0), &0.into(), &1.into()));
+    let models = told["diff"]["models"].as_array().unwrap();
+    let gpt = models.iter().find(|model| model["model"] == "gpt-4o").unwrap();
+    let input = gpt["prices"].as_array().unwrap().iter().find(|price| price["price"] == "input").unwrap();
+    assert_eq!((&input["before"], &input["after"]), (&250_000_000.into(), &300_000_000.into()));
+    let (_, out, _) = import(&[]);
+    assert!(out.contains("0 added, 0 removed, 0 changed") && out.ends_with("stored as version 2\n"), "{out}");
+    std::fs::write(data.path().join("bad.json"), "{}").unwrap();
+    let bad = data.path().join("bad.json");
+    let (code, _, err) = said(&quotad(data.path(), &["tariff", "import", bad.to_str().unwrap()], &[]));
+    assert!(code == Some(2) && err.contains("bad.json is not imported: is no price list"), "{code:?} {err}");
+}

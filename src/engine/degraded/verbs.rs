@@ -15,10 +15,10 @@ use crate::{
         extend::{Extend, Extended},
         policies::Who,
         ports::{Cost, Unavailable},
-        pricing::{denied_by, model_not_priced},
+        pricing::{Frozen, denied_by, model_not_priced},
         release::{Release, Released},
         reserve::{Reserve, Reserved, known},
-        settle::{Settle, Settled},
+        settle::{Price, Settle, Settled},
         step::{Done, Step, Stop},
     },
     metrics,
@@ -155,8 +155,17 @@ impl Engine {
         }
         let trusted = self.trust.find(&place.0, &place.1);
         let tag = trusted.as_ref().map(|work| work.ready.price_tag.as_slice());
+        let prompt_cost = match (&trusted, work.grant) {
+            (Some(work), _) => Some(work.prompt_cost),
+            (None, grant) => grant.map(|grant| grant.prompt_cost),
+        };
+        if prompt_cost.is_none() && matches!(ask.price, Price::Text { prompt_tokens: None, .. }) {
+            // What the prompt was estimated at is in the record, which Redis has.
+            return Err(untold());
+        }
+        let frozen = Frozen { tag, prompt_cost: prompt_cost.unwrap_or(0) };
         // A model without a price today may have one in the reservation, which Redis knows.
-        let Ok(mut bill) = self.bill(ask, &who, tag).await? else { return Err(untold()) };
+        let Ok(mut bill) = self.bill(ask, &who, frozen).await? else { return Err(untold()) };
         if let Some(work) = &trusted {
             work.resolve(&mut bill);
         }

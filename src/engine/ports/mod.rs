@@ -25,7 +25,7 @@ pub use counters::{
 pub use outbox::{Closed, Due, Outbox, Owed};
 pub use posting::{Applied, Batch, Cause, Constants, Mark, Opened, Opening, Posting, compensation_id};
 pub use spool::{Spool, SpoolError};
-pub use store::{Audit, Drain, LedgerStore, Ledgered, Load, PolicyStore, Posted, StoreError};
+pub use store::{Audit, Drain, LedgerStore, Ledgered, Load, PolicyStore, Posted, StoreError, TariffVersion};
 pub use stream::{Digest, NO_DIGEST, Position, RawEntry, ServerFacts, ShardMeta, Stream, Tombstone};
 
 /// "We could not tell": no verdict. The caller answers 503 and may ask again.

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::{AccountPatch, Changes, KeyPatch, Position, Unavailable};
 use crate::quota::{
+    clock::Millis,
     counter::AccountCounters,
     entry::{Entry, Kind},
     id::{AccountId, Actor, KeyId, OpId, ReservationId},
@@ -37,6 +38,15 @@ pub struct Audit {
     pub ledger: Ledgered,
     /// The account's rows after that, in order.
     pub tail: Vec<(Position, Entry)>,
+}
+
+/// A price list that was imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TariffVersion {
+    pub version: u32,
+    /// Where it came from, for people.
+    pub source: String,
+    pub imported_at: Millis,
 }
 
 /// Why the store refuses a change.
@@ -92,7 +102,10 @@ pub trait PolicyStore: Changes {
     /// Price lists: the newest version's number, and one version's content (JSON of the tariff).
     async fn tariff_version(&self) -> Result<u32, StoreError>;
     async fn tariff(&self, version: u32) -> Result<Option<Vec<u8>>, StoreError>;
-    async fn put_tariff(&self, by: &Actor, content: &[u8], source: &str) -> Result<u32, StoreError>;
+    /// Versions below `before`, the newest first.
+    async fn tariff_versions(&self, before: Option<u32>, most: u32) -> Result<Vec<TariffVersion>, StoreError>;
+    /// Adds the newest version; its number. Refused (`base`) when `base` is given and no longer the newest.
+    async fn put_tariff(&self, by: &Actor, content: &[u8], source: &str, base: Option<u32>) -> Result<u32, StoreError>;
 }
 
 /// The ledger as the slow paths read it.

@@ -8,7 +8,7 @@ use crate::{
         decide::Turns,
         policies::Who,
         ports::{ChargeCall, Cost, Reply, Unavailable},
-        pricing::Bill,
+        pricing::{Bill, Frozen},
         step::Step,
         trust::Work,
     },
@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Found {
     /// Its own prices, once known.
     pub(super) tag: Option<Vec<u8>>,
+    /// What its prompt was estimated to cost, once known; 0 when there was no estimate.
+    pub(super) prompt_cost: Option<i64>,
     /// Whether Redis has it, as far as anybody knows.
     pub(super) reserved: bool,
     /// Whether the ledger was asked for it.
@@ -27,12 +29,18 @@ pub(super) struct Found {
     pub(super) trusted: Option<Work>,
 }
 
+impl Found {
+    pub(super) fn frozen(&self) -> Frozen<'_> {
+        Frozen { tag: self.tag.as_deref(), prompt_cost: self.prompt_cost.unwrap_or(0) }
+    }
+}
+
 impl Engine {
     /// What a settle begins with. Trusted work is charged at once: Redis has no record of it, unless it was
     /// reserved through another sidecar as well. A partial settle needs something to stay held.
     pub(super) async fn found(&self, ask: &Settle, who: &Who) -> Step<Found> {
         let trusted = self.trust.find(&who.account, &ask.id);
-        let nothing = Found { tag: None, reserved: true, looked: false, trusted: None };
+        let nothing = Found { tag: None, prompt_cost: None, reserved: true, looked: false, trusted: None };
         match trusted {
             None => Ok(nothing),
             Some(_) if !ask.last => {
@@ -41,7 +49,8 @@ impl Engine {
             }
             Some(work) => {
                 let tag = Some(work.ready.price_tag.clone());
-                Ok(Found { tag, reserved: false, looked: true, trusted: Some(work) })
+                let prompt_cost = Some(work.prompt_cost);
+                Ok(Found { tag, prompt_cost, reserved: false, looked: true, trusted: Some(work) })
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::{
         id::Model,
         policy::AccountStatus,
         reservation::{Flags, Record, State},
-        tariff::PriceTag,
+        tariff::{Groups, PriceTag},
         usage::Usage,
         verdict::Code,
     },
@@ -29,7 +29,7 @@ fn prices(input: i64) -> Vec<u8> {
 }
 
 fn tag(version: u32) -> Vec<u8> {
-    PriceTag { version, group: "default".into() }.pack()
+    PriceTag::new(version, Groups::own("default")).pack()
 }
 
 fn usage(input: i64) -> Price {

@@ -21,7 +21,7 @@ use crate::{
         id::Model,
         policy::KeyPolicy,
         reservation::{Record, State},
-        tariff::PriceTag,
+        tariff::{Groups, PriceTag},
         verdict::Code,
     },
 };
@@ -89,7 +89,7 @@ async fn prices_are_those_of_the_reserve() {
     done(engine.settle(&settle_of("r", Price::Usage(usage))).await.unwrap());
     let charge = &fake.seen("charge")[0];
     assert_eq!((charge.amount, charge.tokens), (300, Some(100)));
-    assert_eq!(charge.price_tag, Some(PriceTag { version: 1, group: "default".into() }.pack()));
+    assert_eq!(charge.price_tag, Some(PriceTag::new(1, Groups::own("default")).pack()));
 }
 
 fn settle_of(id: &str, price: Price) -> Settle {

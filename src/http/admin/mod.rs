@@ -10,8 +10,10 @@ mod probes;
 mod reconcile;
 mod reservations;
 mod reset;
+mod tariffs;
 
 pub(super) use probes::probes;
+pub(super) use tariffs::imported;
 
 use hyper::Method;
 
@@ -56,6 +58,11 @@ pub(super) async fn handle(route: Route<'_>, call: &Call<'_>) -> Handled {
         (Route::Code(id), _) => codes::get(call, id).await,
         (Route::RedeemFor(account), _) => codes::redeem(call, account).await,
         (Route::Reconcile, _) => reconcile::answer(call).await,
+        (Route::Tariffs, &Method::POST) => tariffs::import(call).await,
+        (Route::Tariffs, _) => tariffs::list(call).await,
+        (Route::Tariff(version), _) => tariffs::get(call, version).await,
+        (Route::TariffModels(version), _) => tariffs::models(call, version).await,
+        (Route::TariffActivate(version), _) => tariffs::activate(call, version).await,
         (Route::Audit, _) => audit::list(call).await,
         (other, _) => probes(other, call),
     }

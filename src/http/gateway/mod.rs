@@ -5,6 +5,7 @@ mod authz;
 mod balance;
 mod batch;
 mod charge;
+mod estimate;
 mod extend;
 pub(super) mod redeem;
 mod refund;
@@ -40,6 +41,7 @@ pub(super) async fn handle(route: Route<'_>, call: &Call<'_>) -> Handled {
         Route::Charge => charge::answer(service, read::body(body)?, idempotency_key(headers)?).await,
         Route::Refund => refund::answer(service, read::body(body)?, idempotency_key(headers)?).await,
         Route::Redeem => redeem::answer(service, read::body(body)?).await,
+        Route::Estimate => estimate::answer(service, read::body(body)?).await,
         Route::Batch => batch::answer(service, body).await,
         Route::Balance(account) => balance::answer(service, account).await,
         Route::Authz => authz::answer(service, headers, call.query).await,

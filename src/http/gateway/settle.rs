@@ -7,15 +7,27 @@ use crate::{
         Service,
         answer::{Answer, Handled},
         error::Problem,
-        wire::{answer, gateway, meta::Meta, scalar},
+        wire::{answer, estimate::LongText, gateway, meta::Meta, scalar},
     },
     metrics,
     quota::entry::LogFields,
 };
 
 pub(super) async fn answer(service: &Service, ask: gateway::Settle, header: Option<&str>) -> Handled {
-    let (settled, replayed) = done(service.engine.settle(&asked(ask, header)?).await)?;
+    let (mut settle, text) = asked(ask, header)?;
+    if let Some(LongText(text)) = text {
+        Box::pin(count(service, &mut settle, text)).await?;
+    }
+    let (settled, replayed) = done(service.engine.settle(&settle).await)?;
     Ok(shown(&settled, replayed))
+}
+
+/// Prices a settle by its text.
+async fn count(service: &Service, settle: &mut Settle, text: String) -> Result<(), Problem> {
+    let model = settle.model.as_ref().ok_or_else(|| Problem::invalid("model", "a text is priced by its model"))?;
+    let completion_tokens = service.engine.count_tokens(model, text).await?;
+    settle.price = Price::Text { prompt_tokens: settle.log.prompt_tokens, completion_tokens };
+    Ok(())
 }
 
 /// The answer of settle and charge.
@@ -41,14 +53,21 @@ pub(in crate::http) fn shown(settled: &Settled, replayed: bool) -> Answer {
     answer.replayed(replayed).degraded(degraded)
 }
 
-fn asked(ask: gateway::Settle, header: Option<&str>) -> Result<Settle, Problem> {
+/// The settle and, where nothing else says the price, the text whose tokens do.
+fn asked(ask: gateway::Settle, header: Option<&str>) -> Result<(Settle, Option<LongText>), Problem> {
     let price = priced(ask.amount, ask.usage, ask.model.is_some())?;
     let last = ask.last.unwrap_or(true);
-    if !last && price == Price::Unsaid {
+    if ask.response_text.is_some() && price != Price::Unsaid {
+        return Err(Problem::invalid("response_text", "amount, usage and response_text exclude each other"));
+    }
+    if ask.response_text.is_some() && ask.model.is_none() {
+        return Err(Problem::invalid("model", "a text is priced by its model"));
+    }
+    if !last && price == Price::Unsaid && ask.response_text.is_none() {
         return Err(Problem::invalid("amount", "a settle that is not final says what was spent so far"));
     }
     let counted = [ask.prompt_tokens, ask.completion_tokens, ask.cached_tokens];
-    Ok(Settle {
+    let settle = Settle {
         payer: payer(ask.account, ask.api_key)?,
         id: required("id", id_of("id", ask.id, header)?)?,
         price,
@@ -58,7 +77,8 @@ fn asked(ask: gateway::Settle, header: Option<&str>) -> Result<Settle, Problem> 
         platform: ask.platform,
         model: ask.model,
         log: logged(counted, ask.duration_ms, ask.stream, ask.ip, ask.meta),
-    })
+    };
+    Ok((settle, ask.response_text))
 }
 
 /// An amount or a usage, not both; a usage needs a model to be priced by.
@@ -103,7 +123,7 @@ mod tests {
     use crate::{engine::settle::Outcome, http::wire::read};
 
     fn read(text: &str, header: Option<&str>) -> Result<Settle, Problem> {
-        asked(read::body(text.as_bytes())?, header)
+        asked(read::body(text.as_bytes())?, header).map(|(settle, _)| settle)
     }
 
     #[test]
@@ -125,10 +145,14 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_is_refused() {
-        let field = |text| read(text, None).unwrap_err().field.map(String::from);
+        let field = |text: &str| read(text, None).unwrap_err().field.map(String::from);
         assert_eq!(field(r#"{"account":"a"}"#).as_deref(), Some("id"));
         assert_eq!(field(r#"{"account":"a","id":"r","final":false}"#).as_deref(), Some("amount"));
         assert_eq!(read(r#"{"account":"a","id":"r"}"#, None).unwrap().price, Price::Unsaid);
+        let text = r#"{"account":"a","id":"r","response_text":"hi""#;
+        assert_eq!(field(&format!("{text}}}")).as_deref(), Some("model"));
+        assert_eq!(field(&format!(r#"{text},"model":"m","amount":1}}"#)).as_deref(), Some("response_text"));
+        assert!(read(&format!(r#"{text},"model":"m","final":false}}"#), None).is_ok(), "so far, as an amount");
     }
 
     #[test]

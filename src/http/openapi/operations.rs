@@ -76,6 +76,10 @@ const PURGE: &str = "/admin/v1/codes/purge";
 const RESERVATION: &str = "/admin/v1/reservations/{account}/{id}";
 const RECONCILE: &str = "/admin/v1/reconcile";
 const AUDIT: &str = "/admin/v1/audit";
+const TARIFFS: &str = "/admin/v1/tariffs";
+const TARIFF: &str = "/admin/v1/tariffs/{version}";
+const TARIFF_MODELS: &str = "/admin/v1/tariffs/{version}/models";
+const TARIFF_ACTIVATE: &str = "/admin/v1/tariffs/{version}/activate";
 
 pub(super) const OPERATIONS: &[Operation] = &[
     verb("/v1/reserve", "reserve", "Reserve", &[(200, "Reserved")], VERB, "Hold an amount before the call"),
@@ -85,6 +89,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     verb("/v1/charge", "charge", "Charge", &[(200, "Settled")], VERB, "Reserve and settle in one step"),
     verb("/v1/refund", "refund", "Refund", &[(200, "Refunded")], SETTLING, "Give back part of a charge"),
     verb("/v1/redeem", "redeem", "Redeem", &[(200, "Redeemed")], REDEEMING, "Turn a code into balance"),
+    verb("/v1/estimate", "estimate", "Estimation", ESTIMATED, ESTIMATING, "What a call would hold, by its text"),
     verb("/v1/batch", "batch", "Batch", &[(200, "BatchAnswer")], &[400, 401, 408, 413, 503], "Up to 256 operations"),
     Operation {
         method: "get",
@@ -146,6 +151,39 @@ pub(super) const OPERATIONS: &[Operation] = &[
     admin("get", RESERVATION, "get_reservation", None, &[(200, "Reservation")], "A reservation as it stands"),
     admin("post", RECONCILE, "reconcile", Some("Reconcile"), &[(200, "Reconciled")], "Compare Redis with SQL"),
     admin("get", AUDIT, "list_audit", None, &[(200, "Changes")], "Who changed what, newest first, by page"),
+    admin(
+        "get",
+        TARIFFS,
+        "list_tariffs",
+        None,
+        &[(200, "Tariffs")],
+        "Versions of the price list, newest first, by page",
+    ),
+    admin(
+        "post",
+        TARIFFS,
+        "import_tariff",
+        Some("PriceList"),
+        IMPORTED,
+        "Compare a price list with the newest, and store it",
+    ),
+    admin(
+        "get",
+        TARIFF,
+        "get_tariff",
+        None,
+        &[(200, "TariffWhole")],
+        "A version with its list; `current` is the newest",
+    ),
+    admin("get", TARIFF_MODELS, "list_models", None, &[(200, "Models")], "Models with their prices, by page"),
+    admin(
+        "post",
+        TARIFF_ACTIVATE,
+        "activate_tariff",
+        None,
+        &[(201, "Activated")],
+        "Make an older list the newest version",
+    ),
     admin_metrics(),
     probe("/healthz", "healthz", &[(200, "Health")], "The process lives"),
     probe("/readyz", "readyz", &[(200, "Readiness"), (503, "Readiness")], "Calls can be decided"),
@@ -154,6 +192,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
 ];
 
 const MADE_CODES: Answers = &[(200, "CodesMade"), (201, "CodesMade")];
+const ESTIMATED: Answers = &[(200, "Estimated")];
+const ESTIMATING: &[u16] = &[400, 401, 404, 408, 413, 503];
+const IMPORTED: Answers = &[(200, "Imported"), (201, "Imported")];
 const CREATED_ACCOUNT: Answers = &[(200, "Account"), (201, "Account")];
 
 const fn admin_metrics() -> Operation {
@@ -168,7 +209,7 @@ pub(super) fn meaning(status: u16) -> &'static str {
         401 => "The credential is missing or wrong",
         402 => "`insufficient_balance` or `key_exhausted`",
         403 => "Account, key, address, model, platform or code may not",
-        404 => "No such account, key, reservation or code",
+        404 => "No such account, key, reservation, code or version",
         408 => "The body did not come in time",
         409 => "The id was used otherwise, or the verb does not fit the state",
         413 => "The body is too large",
@@ -198,6 +239,7 @@ impl Operation {
                 "account" => "AccountId",
                 "key" => "KeyId",
                 "code" => "CodeId",
+                "version" => "TariffNumber",
                 _ => "ReservationId",
             };
             json!({"name": name, "in": "path", "required": true, "schema": reference(schema)})
@@ -227,6 +269,25 @@ impl Operation {
                 query("search", json!({"type": "string"})),
                 query("cursor", json!({"type": "string", "pattern": "^[A-Za-z0-9._:@-]{0,128}$"})),
                 query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
+            ],
+            "list_tariffs" => vec![
+                query("cursor", json!({"type": "string", "pattern": "^[0-9]{0,10}$"})),
+                query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
+            ],
+            "list_models" => vec![
+                query("match", json!({"type": "string", "description": "a part of the model's name"})),
+                query("cursor", json!({"type": "string", "maxLength": 128})),
+                query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
+            ],
+            "import_tariff" => vec![
+                query("dry_run", json!({"type": "boolean", "description": "compare, but store nothing"})),
+                query("merge", json!({"type": "boolean", "description": "models and groups it does not name stay"})),
+                query(
+                    "base",
+                    json!({"type": "integer", "minimum": 0,
+                    "description": "refused unless this is the newest version"}),
+                ),
+                query("source", json!({"type": "string", "maxLength": 512})),
             ],
             "authz" | "authz_post" => vec![query("deny", json!({"type": "string", "enum": ["403"]}))],
             _ => Vec::new(),

@@ -42,12 +42,41 @@ fn without_null(property: &mut Value) {
     }
 }
 
+fn one_of(fields: &[&str]) -> Value {
+    fields.iter().map(|field| json!({"required": [field]})).collect()
+}
+
+fn both(a: &str, b: &str) -> Value {
+    json!({"required": [a, b]})
+}
+
+fn settle(payer: Value) -> Value {
+    let partial = json!({"required": ["final"], "properties": {"final": {"const": false}}});
+    let [amount, text] = ["usage", "response_text"].map(|other| both("amount", other));
+    json!({
+        "required": ["id"],
+        "oneOf": payer,
+        "not": {"anyOf": [amount, text, both("usage", "response_text")]},
+        "dependentRequired": {"usage": ["model"], "response_text": ["model"]},
+        "if": partial,
+        "then": {"anyOf": one_of(&["amount", "usage", "response_text"])},
+    })
+}
+
+fn estimation() -> Value {
+    let prompts = [both("prompt_tokens", "text"), both("prompt_tokens", "messages"), both("text", "messages")];
+    let [a, b, c] = prompts;
+    json!({
+        "required": ["model"],
+        "not": {"anyOf": [both("account", "api_key"), a, b, c]},
+        "if": {"required": ["key"]},
+        "then": {"anyOf": one_of(&["account", "api_key"])},
+    })
+}
+
 /// Which fields need or exclude each other, object by object.
 fn together() -> Vec<(&'static str, Value)> {
-    let one_of = |fields: &[&str]| -> Value { fields.iter().map(|field| json!({"required": [field]})).collect() };
     let payer = || one_of(&["account", "api_key"]);
-    let both = |a: &str, b: &str| json!({"required": [a, b]});
-    let partial = json!({"required": ["final"], "properties": {"final": {"const": false}}});
     let concurrency = json!({"required": ["metric"], "properties": {"metric": {"const": "concurrency"}}});
     let best_effort = json!({"required": ["mode"], "properties": {"mode": {"const": "best_effort"}}});
     vec![
@@ -60,17 +89,7 @@ fn together() -> Vec<(&'static str, Value)> {
                 "dependentSchemas": {"min_amount": best_effort},
             }),
         ),
-        (
-            "Settle",
-            json!({
-                "required": ["id"],
-                "oneOf": payer(),
-                "not": both("amount", "usage"),
-                "dependentRequired": {"usage": ["model"]},
-                "if": partial,
-                "then": {"anyOf": one_of(&["amount", "usage"])},
-            }),
-        ),
+        ("Settle", settle(payer())),
         ("Release", json!({"required": ["id"], "oneOf": payer()})),
         ("Extend", json!({"required": ["id"], "oneOf": payer(), "anyOf": one_of(&["amount", "ttl_ms"])})),
         (
@@ -85,6 +104,7 @@ fn together() -> Vec<(&'static str, Value)> {
                 "dependentRequired": {"usage": ["model"], "estimate": ["model"]},
             }),
         ),
+        ("Estimation", estimation()),
         ("Refund", json!({"required": ["op_id", "of", "amount"], "oneOf": payer()})),
         ("Credit", json!({"required": ["op_id", "amount"]})),
         ("Debit", json!({"required": ["op_id", "amount"]})),
@@ -133,5 +153,9 @@ pub(super) fn batch(schemas: &mut Value) {
     });
     schemas["Health"] =
         json!({"type": "object", "required": ["status"], "properties": {"status": {"type": "string", "const": "ok"}}});
+    schemas["PriceList"] = json!({"type": "object",
+        "description": "The public price list, new-api's ratio settings, or a list of our own (as `get_tariff` shows it); \
+            at most 16 MiB, also compressed by gzip"});
+    schemas["TariffNumber"] = json!({"type": "string", "pattern": "^([0-9]{1,10}|current)$"});
     schemas["Document"] = json!({"type": "object"});
 }

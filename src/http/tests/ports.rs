@@ -13,7 +13,7 @@ use crate::{
             AccountPatch, AdjustCall, Audit, Changes, ChargeCall, CodeFilter, CodePatch, CodeStore, Counters, Drain,
             Edited, ExtendCall, GuessBound, KeyPatch, LedgerStore, Ledgered, Made, MendCall, NewCodes, PolicyStore,
             Position, Posted, Redemption, RefundCall, Reply, ReserveCall, ResetCall, SettleCall, StoreError,
-            Unavailable, UndoCall,
+            TariffVersion, Unavailable, UndoCall,
         },
     },
     quota::{
@@ -192,7 +192,10 @@ impl PolicyStore for Nobody {
     async fn tariff(&self, _: u32) -> Result<Option<Vec<u8>>, StoreError> {
         lost()
     }
-    async fn put_tariff(&self, _: &Actor, _: &[u8], _: &str) -> Result<u32, StoreError> {
+    async fn tariff_versions(&self, _: Option<u32>, _: u32) -> Result<Vec<TariffVersion>, StoreError> {
+        lost()
+    }
+    async fn put_tariff(&self, _: &Actor, _: &[u8], _: &str, _: Option<u32>) -> Result<u32, StoreError> {
         lost()
     }
 }

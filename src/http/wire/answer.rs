@@ -40,6 +40,33 @@ pub(crate) struct Reserved<'a> {
     pub(crate) degraded: bool,
 }
 
+/// 200 of estimate.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Estimated<'a> {
+    pub(crate) model: &'a str,
+    /// How the text was counted: a vocabulary, or a rule; null: there was none.
+    #[schema(required)]
+    pub(crate) counted_by: Option<&'static str>,
+    /// Of text, images and sound.
+    pub(crate) prompt_tokens: i64,
+    /// Output tokens it is priced with.
+    pub(crate) max_tokens: i64,
+    /// What it counts against token limits.
+    pub(crate) tokens: i64,
+    /// Units for the prompt alone.
+    pub(crate) prompt_cost: i64,
+    /// Units that a reserve holds: its `amount`, or what its `estimate` of these tokens comes to.
+    pub(crate) held: i64,
+    /// All prices are 0, or the ratio is.
+    pub(crate) free: bool,
+    /// Version of the price list.
+    pub(crate) tariff: u32,
+    /// The group's ratio, which all prices are multiplied with.
+    pub(crate) ratio: String,
+    /// The prices for a prompt of this length.
+    pub(crate) prices: super::tariff::Prices,
+}
+
 /// 200 of settle and charge.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Settled<'a> {

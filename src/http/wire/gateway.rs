@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
+    estimate::LongText,
     meta::Meta,
     read::{Bad, Items, Object, Value, members, string},
     request,
@@ -66,6 +67,9 @@ request!(
         /// Units. Either this or `usage` and `model`; with neither, the abort policy decides.
         amount: Option<Units>,
         usage: Option<Usage>,
+        /// What the upstream answered, when it sent no usage: its tokens are counted, and priced with
+        /// `prompt_tokens`, else with the reserve's estimate of the prompt.
+        response_text: Option<LongText>,
         /// False: the cumulative amount so far, the rest stays held.
         last as "final": Option<bool>,
         outcome: Option<word::Outcome>,

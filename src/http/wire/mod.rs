@@ -8,6 +8,7 @@
 pub(crate) mod admin;
 pub(crate) mod answer;
 pub(crate) mod codes;
+pub(crate) mod estimate;
 pub(crate) mod gateway;
 pub(crate) mod limit;
 pub(crate) mod meta;
@@ -15,6 +16,7 @@ pub(crate) mod read;
 pub(crate) mod report;
 pub(crate) mod scalar;
 pub(crate) mod schema;
+pub(crate) mod tariff;
 pub(crate) mod view;
 pub(crate) mod word;
 

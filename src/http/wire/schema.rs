@@ -9,6 +9,7 @@ use utoipa::{
 };
 
 use super::{
+    estimate::{IMAGES_MAX, Images, LongText, Messages, PIXELS_MAX, SECONDS_MAX, Seconds},
     limit::{LimitRule, Limits},
     meta::Meta,
     scalar::{
@@ -21,6 +22,7 @@ use crate::quota::{
     clock::Millis,
     id::{AccountId, KeyId, Model, OpId, Platform, ReservationId},
     limit::LIMITS_MAX,
+    tariff::Diff,
 };
 
 const ID_PATTERN: &str = "^[A-Za-z0-9._:@-]{1,128}$";
@@ -64,6 +66,52 @@ fn free_text(about: &str) -> ObjectBuilder {
     text("^[^\\u0000-\\u001f\\u007f-\\u009f]*$", about).max_length(Some(TEXT_CHARS_MAX))
 }
 
+/// Of an image: both sides, or neither.
+fn size() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("width", integer(1, PIXELS_MAX))
+        .property("height", integer(1, PIXELS_MAX))
+        .property("detail", one_of_words(&["low", "high", "auto", "original"]))
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+}
+
+fn or_null(kind: Type) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(SchemaType::from_iter([kind, Type::Null]))
+}
+
+/// An object with all of these.
+fn of_all<S: Into<RefOr<Schema>>>(properties: impl IntoIterator<Item = (&'static str, S)>) -> ObjectBuilder {
+    properties.into_iter().fold(ObjectBuilder::new().schema_type(Type::Object), |object, (name, schema)| {
+        object.property(name, schema).required(name)
+    })
+}
+
+/// Two price lists, compared.
+fn difference() -> ObjectBuilder {
+    let word = || ObjectBuilder::new().schema_type(Type::String);
+    let about = "units, or tokens for max_output; null: none";
+    let number = || or_null(Type::Integer).description(Some(about));
+    let price = of_all([("price", word()), ("before", number()), ("after", number())]);
+    let model = of_all([("model", word())])
+        .property("change", one_of_words(&["added", "removed", "changed"]))
+        .required("change")
+        .property("prices", ArrayBuilder::new().items(price))
+        .required("prices");
+    let word_or_null = || or_null(Type::String);
+    let ratio = of_all([
+        ("user_group", word_or_null()),
+        ("group", word()),
+        ("before", word_or_null()),
+        ("after", word_or_null()),
+    ]);
+    of_all(["added", "removed", "changed", "same"].map(|count| (count, integer(0, i64::from(u32::MAX)))))
+        .property("models", ArrayBuilder::new().items(model))
+        .required("models")
+        .property("ratios", ArrayBuilder::new().items(ratio))
+        .required("ratios")
+}
+
 macro_rules! schemas {
     ($($kind:ty => $schema:expr,)*) => {$(
         impl PartialSchema for $kind {
@@ -96,6 +144,11 @@ schemas! {
     Sha256 => text("^[0-9a-fA-F]{64}$", "SHA-256 in hexadecimal"),
     Span => text("^(minute|hour|day|week|month|rolling:[1-9][0-9]{0,5})$", "calendar span, or rolling:<seconds>"),
     Usage => open_object("the upstream's usage object: OpenAI, Anthropic or Gemini shape"),
+    Diff => difference(),
+    LongText => ObjectBuilder::new().schema_type(Type::String),
+    Seconds => ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(SECONDS_MAX)),
+    Images => ArrayBuilder::new().max_items(Some(IMAGES_MAX)).items(size()),
+    Messages => ArrayBuilder::new().items(open_object("a message of the upstream's chat")),
     Meta => open_object("kept in the log, at most 4096 bytes"),
     AccountId => text(ID_PATTERN, "who pays"),
     KeyId => text(ID_PATTERN, "an API key of the account"),

@@ -42,9 +42,11 @@ pub struct TariffDoc {
 #[serde(transparent)]
 pub struct RatioRow(#[serde(deserialize_with = "unique")] pub BTreeMap<String, Ratio>);
 
-/// Prices of a model, or of one of its tiers, in units per 1 000 000 tokens. Absent in a tier: as
-/// without the tier. Absent without: `cache_write_1h` is `cache_write_5m`; `audio_out` is `output`;
-/// any other kind of prompt token is `input`; `input`, `output` and `per_request` are 0.
+/// Prices of a model, or of one of its tiers, in units per 1 000 000 tokens or seconds, or per image or
+/// call. Absent in a tier: as without the tier. Absent without: a kind of prompt tokens costs what plain
+/// input does, of completion tokens what plain output does; `cache_read_audio` and `_image` are
+/// `cache_read`, `cache_write_1h` is `cache_write_5m`; `output` of a model that has none is its
+/// `image_out` or `audio_out`, `input` its `audio_in`; all others are 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PriceDoc {
@@ -55,15 +57,32 @@ pub struct PriceDoc {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_read: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_read_audio: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_read_image: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_write_5m: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_write_1h: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audio_in: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_in: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub audio_out: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_in: Option<i64>,
+    pub image_out: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_in: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_out: Option<i64>,
+    /// Units per image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_image_in: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_image_out: Option<i64>,
     /// Units per call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_request: Option<i64>,
@@ -127,20 +146,44 @@ impl PriceDoc {
         Ok(Price { rates: self.rates(), tiers, max_output: self.max_output, provider })
     }
 
+    /// Its prices with their names, tiers and the rest left out.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, Option<i64>); 17] {
+        let mut prices = self.clone();
+        prices.named_mut().map(|(name, price)| (name, *price))
+    }
+
+    pub(super) fn named_mut(&mut self) -> [(&'static str, &mut Option<i64>); 17] {
+        [
+            ("input", &mut self.input),
+            ("output", &mut self.output),
+            ("cache_read", &mut self.cache_read),
+            ("cache_read_audio", &mut self.cache_read_audio),
+            ("cache_read_image", &mut self.cache_read_image),
+            ("cache_write_5m", &mut self.cache_write_5m),
+            ("cache_write_1h", &mut self.cache_write_1h),
+            ("audio_in", &mut self.audio_in),
+            ("image_in", &mut self.image_in),
+            ("reasoning", &mut self.reasoning),
+            ("audio_out", &mut self.audio_out),
+            ("image_out", &mut self.image_out),
+            ("seconds_in", &mut self.seconds_in),
+            ("seconds_out", &mut self.seconds_out),
+            ("per_image_in", &mut self.per_image_in),
+            ("per_image_out", &mut self.per_image_out),
+            ("per_request", &mut self.per_request),
+        ]
+    }
+
+    /// Whether anything costs anything.
+    pub(super) fn has_price(&self) -> bool {
+        self.named().iter().any(|(_, price)| price.is_some_and(|price| price > 0))
+            || self.tiers.values().any(PriceDoc::has_price)
+    }
+
     fn check(&self) -> Result<(), String> {
-        let fields = [
-            ("input", self.input),
-            ("output", self.output),
-            ("cache_read", self.cache_read),
-            ("cache_write_5m", self.cache_write_5m),
-            ("cache_write_1h", self.cache_write_1h),
-            ("audio_in", self.audio_in),
-            ("audio_out", self.audio_out),
-            ("image_in", self.image_in),
-            ("per_request", self.per_request),
-            ("max_output", self.max_output),
-        ];
-        match fields.iter().find(|(_, value)| value.is_some_and(|value| !(0..=AMOUNT_MAX).contains(&value))) {
+        let fields = self.named().into_iter().chain([("max_output", self.max_output)]);
+        match fields.into_iter().find(|(_, value)| value.is_some_and(|value| !(0..=AMOUNT_MAX).contains(&value))) {
             Some((field, _)) => Err(format!("{field} must be from 0 to {AMOUNT_MAX}")),
             None => Ok(()),
         }
@@ -148,33 +191,35 @@ impl PriceDoc {
 
     /// A tier's own prices over those of its model.
     fn over(&self, base: &PriceDoc) -> PriceDoc {
-        PriceDoc {
-            input: self.input.or(base.input),
-            output: self.output.or(base.output),
-            cache_read: self.cache_read.or(base.cache_read),
-            cache_write_5m: self.cache_write_5m.or(base.cache_write_5m),
-            cache_write_1h: self.cache_write_1h.or(base.cache_write_1h),
-            audio_in: self.audio_in.or(base.audio_in),
-            audio_out: self.audio_out.or(base.audio_out),
-            image_in: self.image_in.or(base.image_in),
-            per_request: self.per_request.or(base.per_request),
-            ..PriceDoc::default()
+        let mut prices = PriceDoc { tiers: BTreeMap::new(), max_output: None, provider: None, ..base.clone() };
+        for ((_, price), (_, own)) in prices.named_mut().into_iter().zip(self.named()) {
+            *price = own.or(*price);
         }
+        prices
     }
 
     fn rates(&self) -> Rates {
-        let input = self.input.unwrap_or(0);
-        let output = self.output.unwrap_or(0);
+        let input = self.input.or(self.audio_in).unwrap_or(0);
+        let output = self.output.or(self.image_out).or(self.audio_out).unwrap_or(0);
+        let cache_read = self.cache_read.unwrap_or(input);
         let cache_write_5m = self.cache_write_5m.unwrap_or(input);
         Rates {
             input,
-            cache_read: self.cache_read.unwrap_or(input),
+            cache_read,
+            cache_read_audio: self.cache_read_audio.unwrap_or(cache_read),
+            cache_read_image: self.cache_read_image.unwrap_or(cache_read),
             cache_write_5m,
             cache_write_1h: self.cache_write_1h.unwrap_or(cache_write_5m),
             audio_in: self.audio_in.unwrap_or(input),
             image_in: self.image_in.unwrap_or(input),
             output,
+            reasoning: self.reasoning.unwrap_or(output),
             audio_out: self.audio_out.unwrap_or(output),
+            image_out: self.image_out.unwrap_or(output),
+            seconds_in: self.seconds_in.unwrap_or(0),
+            seconds_out: self.seconds_out.unwrap_or(0),
+            per_image_in: self.per_image_in.unwrap_or(0),
+            per_image_out: self.per_image_out.unwrap_or(0),
             per_request: self.per_request.unwrap_or(0),
         }
     }

@@ -1,12 +1,13 @@
 //! The public price list (`model_prices.json`: USD per token, one object per model) read into our
 //! own form. Prices are read by their decimal digits and become whole units per 1 000 000 tokens.
 //!
-//! Taken: `{input,output}_cost_per_token`, `…_per_audio_token`, `input_cost_per_image_token`,
-//! `cache_read_input_token_cost`, `cache_creation_input_token_cost` (and its `_above_1hr`), all with
-//! `_above_<n>k_tokens`; `tiered_pricing` with a range of prompt tokens; `input_cost_per_request` and
-//! `_per_query` as the price of a call. Left out: batch, flex and priority service, prices per
-//! second, image, pixel or character, and what our kinds of tokens do not tell apart (reasoning and
-//! image output, which cost the output price). A model that has only such prices is not priced.
+//! Taken: `{input,output}_cost_per_token`, `…_per_audio_token`, `…_per_image_token`,
+//! `output_cost_per_reasoning_token`, `cache_read_input_token_cost` (also `_audio_` and `_image_`),
+//! `cache_creation_input_token_cost` (and its `_above_1hr`), `…_cost_per_second` and `_per_audio_per_second`,
+//! `…_cost_per_image`, all with `_above_<n>k_tokens`; `tiered_pricing` with a range of prompt tokens;
+//! `input_cost_per_request` and `_per_query` as the price of a call. Left out: batch, flex and priority
+//! service, prices per pixel, character, page or by resolution, tools and storage. A model that has only
+//! such prices is not priced.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -32,6 +33,8 @@ pub struct ImportReport {
     pub unpriced: usize,
     /// Entries that cannot stand: name and reason.
     pub refused: Vec<(String, String)>,
+    /// Models whose output price nobody says; it is their input price.
+    pub assumed: Vec<String>,
 }
 
 /// Entry of the list that only explains it.
@@ -53,7 +56,7 @@ pub(super) fn import(json: &[u8], units_per_usd: i64) -> Result<(TariffDoc, Impo
                 report.refused.push((name.into_owned(), "is given twice; the first one was taken".into()));
             }
             Ok(Some(price)) => {
-                report.free += usize::from(!has_price(&price));
+                report.free += usize::from(!price.has_price());
                 models.insert(name.into_owned(), price);
             }
         }
@@ -82,7 +85,7 @@ fn read_entry(
     Model::new(name).map_err(|bad| format!("the name {bad}"))?;
     let List(fields) = serde_json::from_str(entry.get()).map_err(|_| "is not an object".to_owned())?;
     let mut reader = Reader { units_per_usd, price: PriceDoc::default(), elsewhere: false, rounded: 0 };
-    let mut tiered = None;
+    let (mut tiered, mut mode) = (None, Cow::Borrowed(""));
     for (field, value) in fields {
         match &*field {
             "tiered_pricing" => tiered = Some(value),
@@ -91,10 +94,11 @@ fn read_entry(
                 let most = whole(value).filter(|most| *most > 0);
                 reader.price.max_output = reader.price.max_output.or(most);
             }
-            "mode"
-                if serde_json::from_str::<Cow<'_, str>>(value.get()).is_ok_and(|m| WITHOUT_OUTPUT.contains(&&*m)) =>
-            {
-                reader.price.max_output = Some(0);
+            "mode" => {
+                mode = serde_json::from_str::<Cow<'_, str>>(value.get()).unwrap_or_default();
+                if WITHOUT_OUTPUT.contains(&&*mode) {
+                    reader.price.max_output = Some(0);
+                }
             }
             _ => reader.take(&field, value, None)?,
         }
@@ -102,28 +106,22 @@ fn read_entry(
     if let Some(tiers) = tiered {
         reader.take_tiers(tiers)?;
     }
-    let price = reader.price;
+    let mut price = reader.price;
+    if mode == "chat" {
+        // Rented machines: their seconds are no call's.
+        (price.seconds_in, price.seconds_out) = (None, None);
+    }
+    if mode == "audio_transcription" {
+        // Some entries price what goes in by what comes out: the same seconds.
+        let heard = price.seconds_out.take();
+        price.seconds_in = price.seconds_in.filter(|units| *units > 0).or(heard);
+    }
     let by_token = price.input.is_some() || price.output.is_some();
-    if !has_price(&price) && (!by_token || reader.elsewhere) {
+    if !price.has_price() && (!by_token || reader.elsewhere) {
         return Ok(None);
     }
     *rounded += reader.rounded;
     Ok(Some(price))
-}
-
-fn has_price(price: &PriceDoc) -> bool {
-    let prices = [
-        price.input,
-        price.output,
-        price.cache_read,
-        price.cache_write_5m,
-        price.cache_write_1h,
-        price.audio_in,
-        price.audio_out,
-        price.image_in,
-        price.per_request,
-    ];
-    prices.iter().flatten().any(|price| *price > 0) || price.tiers.values().any(has_price)
 }
 
 /// Collects the prices of one entry.
@@ -143,8 +141,8 @@ impl Reader {
             return Ok(());
         }
         let (base, own_k) = split_tier(field);
-        let per_call = matches!(base, "input_cost_per_request" | "input_cost_per_query");
-        let per_tokens = if per_call { 1 } else { 1_000_000 };
+        let by_piece = ["_per_request", "_per_query", "_per_image"].iter().any(|end| base.ends_with(end));
+        let per_tokens = if by_piece { 1 } else { 1_000_000 };
         let tier = own_k.or(range_k);
         if slot(&mut PriceDoc::default(), base).is_none() {
             self.elsewhere |= decimal(value).is_ok_and(|price| price > Decimal::ZERO);
@@ -203,6 +201,14 @@ fn slot<'a>(price: &'a mut PriceDoc, base: &str) -> Option<&'a mut Option<i64>> 
         "input_cost_per_audio_token" => &mut price.audio_in,
         "output_cost_per_audio_token" => &mut price.audio_out,
         "input_cost_per_image_token" => &mut price.image_in,
+        "cache_read_input_audio_token_cost" => &mut price.cache_read_audio,
+        "cache_read_input_image_token_cost" => &mut price.cache_read_image,
+        "output_cost_per_reasoning_token" => &mut price.reasoning,
+        "output_cost_per_image_token" => &mut price.image_out,
+        "input_cost_per_second" | "input_cost_per_audio_per_second" => &mut price.seconds_in,
+        "output_cost_per_second" => &mut price.seconds_out,
+        "input_cost_per_image" => &mut price.per_image_in,
+        "output_cost_per_image" => &mut price.per_image_out,
         "input_cost_per_request" | "input_cost_per_query" => &mut price.per_request,
         _ => return None,
     })
@@ -218,7 +224,7 @@ fn split_tier(field: &str) -> (&str, Option<i64>) {
 }
 
 /// A JSON number by its digits; not negative.
-fn decimal(value: &RawValue) -> Result<Decimal, String> {
+pub(super) fn decimal(value: &RawValue) -> Result<Decimal, String> {
     let text = value.get();
     let read = if text.contains(['e', 'E']) { Decimal::from_scientific(text) } else { Decimal::from_str_exact(text) };
     match read {
@@ -233,7 +239,7 @@ fn whole(value: &RawValue) -> Option<i64> {
 }
 
 /// A JSON object as its fields in order, values unread.
-struct List<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct List<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for List<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

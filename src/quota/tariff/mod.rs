@@ -4,8 +4,11 @@
 //! exact name; failing that, `<provider>/<model>` finds `<model>` when the list says that it is that
 //! provider's. Nothing else is guessed: another provider's model of the same name has other prices.
 
+mod diff;
 mod doc;
+mod draft;
 mod import;
+mod newapi;
 mod price;
 mod ratio;
 
@@ -21,7 +24,9 @@ use super::{
     usage::Usage,
 };
 
+pub use diff::{Change, Diff, ModelDiff, PriceDiff, RatioDiff};
 pub use doc::{FORMAT, PriceDoc, RatioRow, TariffDoc};
+pub use draft::{CONTENT_BYTES_MAX, Draft};
 pub use import::ImportReport;
 pub use price::{Estimate, Price, Rates, Tier};
 pub use ratio::{BadRatio, Ratio};
@@ -29,18 +34,52 @@ pub use ratio::{BadRatio, Ratio};
 /// The public price list; see NOTICE.
 const BUILTIN_GZ: &[u8] = include_bytes!("model_prices.json.gz");
 
-/// The prices a reservation was made with, frozen in its record: a tariff version and a price group.
+/// Whose ratio holds: the account's group, and the group that the call is made in (the key's, else the
+/// account's).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups<'a> {
+    pub user: &'a str,
+    pub using: &'a str,
+}
+
+impl<'a> Groups<'a> {
+    /// A call in the account's own group.
+    #[must_use]
+    pub fn own(group: &'a str) -> Self {
+        Self { user: group, using: group }
+    }
+}
+
+/// The prices a reservation was made with, frozen in its record: a tariff version and its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriceTag {
     pub version: u32,
-    pub group: Box<str>,
+    pub user: Box<str>,
+    pub using: Box<str>,
 }
+
+/// Between the groups of a tag; no group's name holds it.
+const BETWEEN: u8 = b'\0';
 
 impl PriceTag {
     #[must_use]
+    pub fn new(version: u32, groups: Groups<'_>) -> Self {
+        Self { version, user: groups.user.into(), using: groups.using.into() }
+    }
+
+    #[must_use]
+    pub fn groups(&self) -> Groups<'_> {
+        Groups { user: &self.user, using: &self.using }
+    }
+
+    /// The version, the group of the call and, when it is another one, the account's.
+    #[must_use]
     pub fn pack(&self) -> Vec<u8> {
-        let mut packer = Packer::with_capacity(4 + self.group.len());
-        packer.uint::<4>(self.version.into()).raw(self.group.as_bytes());
+        let mut packer = Packer::with_capacity(5 + self.using.len() + self.user.len());
+        packer.uint::<4>(self.version.into()).raw(self.using.as_bytes());
+        if self.user != self.using {
+            packer.raw(&[BETWEEN]).raw(self.user.as_bytes());
+        }
         packer.finish()
     }
 
@@ -49,7 +88,10 @@ impl PriceTag {
     pub fn unpack(bytes: &[u8]) -> Option<Self> {
         let mut unpacker = Unpacker::new(bytes);
         let version = unpacker.uint::<4>().ok()? as u32;
-        Some(Self { version, group: std::str::from_utf8(unpacker.rest()).ok()?.into() })
+        let mut groups = unpacker.rest().split(|byte| *byte == BETWEEN).map(std::str::from_utf8);
+        let using = groups.next()?.ok()?;
+        let user = groups.next().transpose().ok()?.unwrap_or(using);
+        Some(Self { version, user: user.into(), using: using.into() })
     }
 }
 
@@ -147,22 +189,42 @@ impl Tariff {
         models
     }
 
-    /// What a call of this group is multiplied with; user group and using group are the same.
+    /// What a call is multiplied with.
     #[must_use]
-    pub fn ratio(&self, group: &str) -> Ratio {
-        self.table.ratios.of(group, group)
+    pub fn ratio(&self, groups: Groups<'_>) -> Ratio {
+        self.table.ratios.of(groups.user, groups.using)
     }
 
     /// `None`: the model is not priced. `max_tokens` absent: 8 192, bounded by the model's maximum.
     #[must_use]
-    pub fn estimate(&self, model: &str, group: &str, prompt_tokens: i64, max_tokens: Option<i64>) -> Option<Estimate> {
-        self.price(model).map(|price| price.estimate(self.ratio(group), prompt_tokens, max_tokens))
+    pub fn estimate(
+        &self,
+        model: &str,
+        groups: Groups<'_>,
+        prompt: &Usage,
+        max_tokens: Option<i64>,
+    ) -> Option<Estimate> {
+        self.price(model).map(|price| price.estimate(self.ratio(groups), prompt, max_tokens))
     }
 
     /// Units that the usage costs; `None`: the model is not priced. Saturates at `AMOUNT_MAX`.
     #[must_use]
-    pub fn cost(&self, model: &str, group: &str, usage: &Usage) -> Option<i64> {
-        self.price(model).map(|price| price.cost(self.ratio(group), usage))
+    pub fn cost(&self, model: &str, groups: Groups<'_>, usage: &Usage) -> Option<i64> {
+        self.price(model).map(|price| price.cost(self.ratio(groups), usage))
+    }
+
+    /// What a call used whose prompt was estimated to cost `prompt_cost` and whose completion has so many
+    /// tokens; `None`: the model is not priced.
+    #[must_use]
+    pub fn usage_after(
+        &self,
+        model: &str,
+        groups: Groups<'_>,
+        prompt_cost: i64,
+        completion_tokens: i64,
+    ) -> Option<Usage> {
+        let input = self.price(model)?.prompt_tokens_of(self.ratio(groups), prompt_cost);
+        Some(Usage { input, output: completion_tokens, ..Usage::default() })
     }
 }
 

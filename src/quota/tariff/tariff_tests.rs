@@ -48,11 +48,16 @@ fn the_stored_form_reads_back() {
 
     let usage = Usage { input: 1000, output: 100, ..Usage::default() };
     for (group, cost) in [("standard", 350_000), ("vip", 280_000), ("gold", 175_000)] {
-        assert_eq!(tariff.cost("m", group, &usage), Some(cost), "{group}");
+        assert_eq!(tariff.cost("m", Groups::own(group), &usage), Some(cost), "{group}");
     }
-    assert_eq!(tariff.cost("image", "gold", &usage), Some(2_000_000));
-    assert_eq!(tariff.cost("unheard-of", "vip", &usage), None);
-    assert_eq!(tariff.estimate("unheard-of", "vip", 1, None), None);
+    // In another group than one's own: what is agreed for the two, else what holds for the one used.
+    for (user, using, cost) in [("gold", "vip", 262_500), ("silver", "vip", 280_000), ("gold", "other", 350_000)] {
+        assert_eq!(tariff.cost("m", Groups { user, using }, &usage), Some(cost), "{user} in {using}");
+    }
+    let gold = Groups::own("gold");
+    assert_eq!(tariff.cost("image", gold, &usage), Some(2_000_000));
+    assert_eq!(tariff.cost("unheard-of", gold, &usage), None);
+    assert_eq!(tariff.estimate("unheard-of", gold, &usage, None), None);
 }
 
 #[test]
@@ -98,8 +103,15 @@ fn a_public_list_is_read_by_its_digits() {
             "rerank":{"input_cost_per_token":0,"output_cost_per_token":0,"input_cost_per_query":0.001},
             "local":{"input_cost_per_token":0,"output_cost_per_token":0.0,"max_output_tokens":0},
             "dust":{"input_cost_per_token":2.9999900000000002e-06},
-            "whisper":{"input_cost_per_second":0.0001},
+            "whisper":{"mode":"audio_transcription","input_cost_per_second":0.0001,"output_cost_per_second":0.0001},
+            "stt":{"mode":"audio_transcription","input_cost_per_second":0,"output_cost_per_second":0.0002},
+            "rented":{"mode":"chat","input_cost_per_second":0.01},
+            "pixels":{"input_cost_per_pixel":1e-08},
             "dalle":{"input_cost_per_token":0,"output_cost_per_token":0,"output_cost_per_image":0.04},
+            "gpt-image":{"input_cost_per_token":5e-06,"input_cost_per_image_token":1e-05,
+              "output_cost_per_image_token":4e-05,"cache_read_input_image_token_cost":2.5e-06},
+            "thinker":{"input_cost_per_token":1e-06,"output_cost_per_token":2e-06,
+              "output_cost_per_reasoning_token":6e-06},
             "exa":{"tiered_pricing":[{"input_cost_per_query":0.005,"max_results_range":[0,25]}]},
             "minus":{"input_cost_per_token":-1e-06},
             "word":{"input_cost_per_token":"1e-06"},
@@ -124,10 +136,17 @@ fn a_public_list_is_read_by_its_digits() {
     assert_eq!(rates("rerank", 0).per_request, 100_000);
     assert_eq!(tariff.price("local").unwrap().max_output, None);
     assert_eq!(rates("dust", 0).input, 299_999_000);
+    assert_eq!((rates("whisper", 0).seconds_in, rates("whisper", 0).seconds_out), (10_000_000_000, 0));
+    assert_eq!(rates("stt", 0).seconds_in, 20_000_000_000);
+    assert_eq!(rates("dalle", 0).per_image_out, 4_000_000);
+    let image = rates("gpt-image", 0);
+    assert_eq!((image.output, image.image_out), (4_000_000_000, 4_000_000_000), "all that it puts out is images");
+    assert_eq!((image.image_in, image.cache_read_image), (1_000_000_000, 250_000_000));
+    assert_eq!((rates("thinker", 0).reasoning, rates("thinker", 0).output), (600_000_000, 200_000_000));
     let refused: BTreeMap<_, _> = report.refused.iter().map(|(name, why)| (name.as_str(), why.as_str())).collect();
     assert_eq!(refused.keys().copied().collect::<Vec<_>>(), ["dear", "gpt-4o", "minus", "odd", "word", "ä"]);
     assert!(refused["minus"].contains("input_cost_per_token is -1e-06"));
-    assert_eq!((report.models, report.free, report.rounded, report.unpriced), (7, 1, 1, 3));
+    assert_eq!((report.models, report.free, report.rounded, report.unpriced), (12, 1, 1, 3));
     for bad in ["", "[]", "{}", r#"{"sample_spec":{"input_cost_per_token":1}}"#] {
         assert!(Tariff::import_public_list(bad.as_bytes(), UNITS_PER_USD).is_err(), "{bad}");
     }
@@ -178,20 +197,34 @@ impl Plain {
     fn cost(&self, usage: &Usage, ratio: Decimal) -> i64 {
         let prompt = usage.prompt_tokens();
         let usd = |field| self.usd(field, prompt);
-        let (input, output) = (usd("input_cost_per_token"), usd("output_cost_per_token").unwrap_or_default());
-        let input = input.unwrap_or_default();
+        let input = usd("input_cost_per_token").unwrap_or_default();
+        let by_image = usd("output_cost_per_image_token").or(usd("output_cost_per_audio_token"));
+        let output = usd("output_cost_per_token").or(by_image).unwrap_or_default();
         let write = usd("cache_creation_input_token_cost").unwrap_or(input);
+        let read = usd("cache_read_input_token_cost").unwrap_or(input);
+        let calls = usd("input_cost_per_request").or(usd("input_cost_per_query")).unwrap_or_default();
+        let seconds = |millis: i64| Decimal::from(millis) / Decimal::from(1_000);
+        let count = |n: i64| Decimal::from(n);
         let kinds = [
-            (usage.input, input),
-            (usage.cache_read, usd("cache_read_input_token_cost").unwrap_or(input)),
-            (usage.cache_write_5m, write),
-            (usage.cache_write_1h, usd("cache_creation_input_token_cost_above_1hr").unwrap_or(write)),
-            (usage.audio_in, usd("input_cost_per_audio_token").unwrap_or(input)),
-            (usage.image_in, usd("input_cost_per_image_token").unwrap_or(input)),
-            (usage.output, output),
-            (usage.audio_out, usd("output_cost_per_audio_token").unwrap_or(output)),
+            (count(usage.input), input),
+            (count(usage.cache_read), read),
+            (count(usage.cache_read_audio), usd("cache_read_input_audio_token_cost").unwrap_or(read)),
+            (count(usage.cache_read_image), usd("cache_read_input_image_token_cost").unwrap_or(read)),
+            (count(usage.cache_write_5m), write),
+            (count(usage.cache_write_1h), usd("cache_creation_input_token_cost_above_1hr").unwrap_or(write)),
+            (count(usage.audio_in), usd("input_cost_per_audio_token").unwrap_or(input)),
+            (count(usage.image_in), usd("input_cost_per_image_token").unwrap_or(input)),
+            (count(usage.output), output),
+            (count(usage.reasoning), usd("output_cost_per_reasoning_token").unwrap_or(output)),
+            (count(usage.audio_out), usd("output_cost_per_audio_token").unwrap_or(output)),
+            (count(usage.image_out), usd("output_cost_per_image_token").unwrap_or(output)),
+            (seconds(usage.millis_in), usd("input_cost_per_second").unwrap_or_default()),
+            (seconds(usage.millis_out), usd("output_cost_per_second").unwrap_or_default()),
+            (count(usage.images_in), usd("input_cost_per_image").unwrap_or_default()),
+            (count(usage.images_out), usd("output_cost_per_image").unwrap_or_default()),
+            (count(1), calls),
         ];
-        let sum: Decimal = kinds.iter().map(|(tokens, usd)| Decimal::from(*tokens) * usd).sum();
+        let sum: Decimal = kinds.iter().map(|(tokens, usd)| tokens * usd).sum();
         let exact = sum * ratio * Decimal::from(UNITS_PER_USD);
         let units = exact.round_dp_with_strategy(0, RoundingStrategy::MidpointAwayFromZero);
         let due = kinds.iter().any(|(_, usd)| !usd.is_zero()) && !ratio.is_zero();
@@ -199,20 +232,25 @@ impl Plain {
     }
 }
 
-/// Entries that the plain reading above can price: no ranges, no calls, no aliases, whole prices.
+/// Entries that the plain reading above can price: no ranges, no aliases, no rents, whole prices.
 fn plain_entries() -> Vec<(String, Plain)> {
     let list: BTreeMap<String, BTreeMap<String, Box<RawValue>>> = serde_json::from_slice(&public_list()).unwrap();
-    let other = ["tiered_pricing", "input_cost_per_query", "input_cost_per_request", "input_cost_per_token_cache_hit"];
+    let other =
+        ["tiered_pricing", "input_cost_per_token_cache_hit", "input_cost_per_audio_per_second", "cost_per_second"];
     let number = |raw: &RawValue| Decimal::from_scientific(raw.get()).or_else(|_| Decimal::from_str_exact(raw.get()));
     let mut entries = Vec::new();
     for (name, fields) in list.into_iter().filter(|(name, _)| name != "sample_spec") {
-        if other.iter().any(|field| fields.contains_key(*field)) || !fields.contains_key("input_cost_per_token") {
+        let transcribes = fields.get("mode").is_some_and(|mode| mode.get() == "\"audio_transcription\"");
+        if transcribes || other.iter().any(|field| fields.contains_key(*field)) {
             continue;
         }
-        let costs = fields.iter().filter(|(field, _)| field.contains("_token"));
+        let costs = fields.iter().filter(|(field, _)| field.contains("cost"));
         let plain: HashMap<_, _> = costs.filter_map(|(field, raw)| Some((field.clone(), number(raw).ok()?))).collect();
-        let per_million = Decimal::from(UNITS_PER_USD) * Decimal::from(1_000_000);
-        let whole = plain.iter().all(|(field, usd)| !field.contains("cost") || (usd * per_million).is_integer());
+        let pieces = |field: &str| ["_request", "_query", "_image"].iter().any(|end| field.ends_with(end));
+        let whole = plain.iter().all(|(field, usd)| {
+            let per = if pieces(field) { 1 } else { 1_000_000 };
+            (usd * Decimal::from(UNITS_PER_USD) * Decimal::from(per)).is_integer()
+        });
         if whole {
             entries.push((name, Plain(plain)));
         }
@@ -227,29 +265,41 @@ fn costs_of_the_list_equal_a_plain_computation_to_the_unit() {
     doc.group_ratio = ratios.iter().map(|ratio| (format!("g{ratio}"), Ratio::parse(ratio).unwrap())).collect();
     let tariff = Tariff::from_doc(1, &doc).unwrap();
     let mut random = StdRng::seed_from_u64(SEED);
-    let (mut models, mut tiered) = (0, 0);
+    let (mut models, mut tiered, mut pieces) = (0, 0, 0);
     for (name, plain) in plain_entries() {
         let Some(price) = tariff.price(&name) else { continue };
         models += 1;
         tiered += usize::from(!price.tiers.is_empty());
+        let Rates { seconds_out, per_image_out, per_request, .. } = price.rates;
+        pieces += usize::from(seconds_out + per_image_out + per_request > 0);
         for round in 0..12 {
             let mut some = |most: i64| if random.random_bool(0.4) { random.random_range(0..=most) } else { 0 };
             let most = [9, 3_000, 300_000, 1_000_000][round % 4];
             let usage = Usage {
                 input: some(most).max(1),
                 cache_read: some(most),
+                cache_read_audio: some(most),
+                cache_read_image: some(most),
                 cache_write_5m: some(most),
                 cache_write_1h: some(most),
                 audio_in: some(most),
                 image_in: some(most),
                 output: some(most),
+                reasoning: some(most),
                 audio_out: some(most),
+                image_out: some(most),
+                millis_in: some(most),
+                millis_out: some(most),
+                images_in: some(9),
+                // Whoever makes images says how many: see `an_image_that_nobody_counts_is_one`.
+                images_out: some(9).max(1),
+                requests: 0,
             };
             let ratio = ratios[random.random_range(0..ratios.len())];
-            let ours = tariff.cost(&name, &format!("g{ratio}"), &usage).unwrap();
+            let ours = tariff.cost(&name, Groups::own(&format!("g{ratio}")), &usage).unwrap();
             let theirs = plain.cost(&usage, Decimal::from_str_exact(ratio).unwrap());
             assert_eq!(ours, theirs, "seed {SEED}: {name} × {ratio}, {usage:?}");
         }
     }
-    assert!(models >= 3_000 && tiered >= 200, "{models} models, {tiered} with tiers");
+    assert!(models >= 3_000 && tiered >= 200 && pieces >= 300, "{models} models, {tiered} tiered, {pieces} by piece");
 }

@@ -36,7 +36,7 @@ pub async fn every_change_has_a_row(place: &Place) {
     store.put_key(&by(), &id, &key("k"), &patch).await.unwrap();
     store.put_key(&by(), &id, &key("l"), &KeyPatch::default()).await.unwrap();
     store.delete_key(&ada, &id, &key("l")).await.unwrap();
-    assert_eq!(store.put_tariff(&ada, b"{}", "list.json").await.unwrap(), 1);
+    assert_eq!(store.put_tariff(&ada, b"{}", "list.json", None).await.unwrap(), 1);
     store.delete_account(&ada, &id).await.unwrap();
     let rows = all(&store, None).await;
     let expected = [

@@ -286,8 +286,22 @@ pub async fn price_lists_are_numbered(place: &Place) {
     let store = place.store().await;
     assert_eq!(store.tariff_version().await.unwrap(), 0);
     assert_eq!(store.tariff(1).await.unwrap(), None);
-    assert_eq!(store.put_tariff(&by(), b"{}", "file").await.unwrap(), 1);
-    assert_eq!(store.put_tariff(&by(), b"{\"a\":1}", "file").await.unwrap(), 2);
+    assert_eq!(store.put_tariff(&by(), b"{}", "file", None).await.unwrap(), 1);
+    assert_eq!(store.put_tariff(&by(), b"{\"a\":1}", "other", Some(1)).await.unwrap(), 2);
+    // A change that was shown against a list that is no longer the newest is not made.
+    let late = store.put_tariff(&by(), b"{\"b\":1}", "file", Some(1)).await.unwrap_err();
+    assert!(matches!(late, StoreError::Refused { field: "base", .. }), "{late:?}");
+    for (before, most, expected) in [
+        (None, 10, vec![(2, "other"), (1, "file")]),
+        (None, 1, vec![(2, "other")]),
+        (Some(2), 10, vec![(1, "file")]),
+        (Some(1), 10, vec![]),
+    ] {
+        let versions = store.tariff_versions(before, most).await.unwrap();
+        assert!(versions.iter().all(|version| version.imported_at.0 > 0));
+        let told: Vec<_> = versions.iter().map(|version| (version.version, &*version.source)).collect();
+        assert_eq!(told, expected);
+    }
     assert_eq!(store.tariff_version().await.unwrap(), 2);
     assert_eq!(store.tariff(1).await.unwrap().as_deref(), Some(&b"{}"[..]));
 }

@@ -20,6 +20,7 @@ mod recovery;
 mod regressions;
 mod restart;
 mod startup;
+mod tariffs;
 mod trust;
 mod trust_bound;
 mod windows;

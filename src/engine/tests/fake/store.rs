@@ -6,7 +6,7 @@ use super::Fake;
 use crate::{
     engine::ports::{
         AccountPatch, Audit, Changes, Drain, KeyPatch, LedgerStore, Ledgered, PolicyStore, Position, Posted,
-        StoreError, Unavailable,
+        StoreError, TariffVersion, Unavailable,
     },
     quota::{
         change::{Change, Recorded},
@@ -104,7 +104,11 @@ impl PolicyStore for Fake {
         Ok(version.checked_sub(1).and_then(|at| self.state.lock().unwrap().tariffs.get(at as usize).cloned()))
     }
 
-    async fn put_tariff(&self, _: &Actor, content: &[u8], _: &str) -> Result<u32, StoreError> {
+    async fn tariff_versions(&self, _: Option<u32>, _: u32) -> Result<Vec<TariffVersion>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn put_tariff(&self, _: &Actor, content: &[u8], _: &str, _: Option<u32>) -> Result<u32, StoreError> {
         let mut state = self.state.lock().unwrap();
         state.tariffs.push(content.to_vec());
         Ok(state.tariffs.len() as u32)

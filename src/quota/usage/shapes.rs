@@ -1,0 +1,200 @@
+//! The upstreams' shapes of a usage object, each read into the one shape that is priced.
+
+use super::{
+    BadUsage, Usage, bad,
+    fields::{Counts, Fields},
+};
+
+/// Tells the shapes apart by their names. Some gateways fill in two shapes and leave one at 0, so
+/// the first one that has tokens is taken.
+pub(super) fn read(usage: Fields<'_>) -> Result<Usage, BadUsage> {
+    let mut known = None;
+    if usage.has(&["promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"]) {
+        known = Some(gemini(usage)?);
+    }
+    let idle = |known: &Option<Usage>| known.is_none_or(|usage| usage.total_tokens() == 0);
+    if idle(&known) && usage.has(&["prompt_tokens", "completion_tokens"]) {
+        known = Some(openai(usage, "prompt_tokens", "completion_tokens")?);
+    }
+    if idle(&known) && usage.has(&["input_tokens", "output_tokens"]) {
+        let details = usage.has(&["input_tokens_details", "input_token_details"]);
+        let cache = usage.has(&["cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"]);
+        // With neither, both readings agree.
+        known =
+            Some(if cache && !details { anthropic(usage)? } else { openai(usage, "input_tokens", "output_tokens")? });
+    }
+    if usage.has(&PIECES) || usage.is_timed() {
+        known = Some(with_pieces(usage, known.unwrap_or_default())?);
+    }
+    known.ok_or_else(|| bad("The usage has the shape of no known upstream: OpenAI, Anthropic or Gemini."))
+}
+
+/// What is priced by the piece or by its length, beside the tokens or alone, for gateways to name where
+/// an upstream reports nothing. OpenAI reports transcriptions as `{"type":"duration","seconds":12.5}`.
+const PIECES: [&str; 5] = ["input_seconds", "output_seconds", "input_images", "output_images", "requests"];
+
+fn with_pieces(usage: Fields<'_>, tokens: Usage) -> Result<Usage, BadUsage> {
+    let named = usage.millis("input_seconds")?;
+    let timed = usage.is_timed();
+    Ok(Usage {
+        millis_in: if named > 0 || !timed { named } else { usage.millis("seconds")? },
+        millis_out: usage.millis("output_seconds")?,
+        images_in: usage.count("input_images")?,
+        images_out: usage.count("output_images")?,
+        requests: usage.count("requests")?,
+        ..tokens
+    })
+}
+
+/// Chat (`prompt_tokens`) and responses, transcription and realtime (`input_tokens`; the latter two
+/// spell their details `input_token_details`).
+fn openai(usage: Fields<'_>, prompt_name: &str, output_name: &str) -> Result<Usage, BadUsage> {
+    let details = |name: &str| {
+        let plural = usage.object(&format!("{name}_details"))?;
+        let singular = || usage.object(&format!("{}_details", name.trim_end_matches('s')));
+        if plural.is_some() { Ok(plural) } else { singular() }
+    };
+    let (of_prompt, of_output) = (details(prompt_name)?, details(output_name)?);
+    let cached_details = of_prompt.map(|of| of.object("cached_tokens_details")).transpose()?.flatten();
+    let cached = match of_prompt.count("cached_tokens")? {
+        // DeepSeek and Moonshot say it beside the prompt.
+        0 => usage.count("prompt_cache_hit_tokens")?.max(usage.count("cached_tokens")?),
+        cached => cached,
+    };
+    let prompt = Prompt {
+        all: usage.count(prompt_name)?,
+        cached,
+        // Gateways that speak for Anthropic in this shape.
+        written: of_prompt.count("cache_creation_tokens")?.max(of_prompt.count("cache_write_tokens")?),
+        audio: of_prompt.count("audio_tokens")?,
+        image: of_prompt.count("image_tokens")?,
+        cached_audio: cached_details.count("audio_tokens")?,
+        cached_image: cached_details.count("image_tokens")?,
+    };
+    let (all, reasoning) = (usage.count(output_name)?, of_output.count("reasoning_tokens")?);
+    // Upstreams differ in whether the completion includes its reasoning; the sum tells.
+    let apart = reasoning > all || usage.count("total_tokens")? == prompt.all + all + reasoning;
+    let output = Output {
+        all: if apart { all + reasoning } else { all },
+        reasoning,
+        audio: of_output.count("audio_tokens")?,
+        image: of_output.count("image_tokens")?,
+    };
+    Usage::default().with_prompt(&prompt)?.with_output(&output)
+}
+
+/// `input_tokens` is what was neither read from the cache nor written to it.
+fn anthropic(usage: Fields<'_>) -> Result<Usage, BadUsage> {
+    let by_life = usage.object("cache_creation")?;
+    let write_5m = by_life.count("ephemeral_5m_input_tokens")?;
+    let write_1h = by_life.count("ephemeral_1h_input_tokens")?;
+    let written = match usage.field("cache_creation_input_tokens") {
+        Some(_) => usage.count("cache_creation_input_tokens")?,
+        None => write_5m + write_1h,
+    };
+    if write_5m + write_1h > written {
+        return Err(bad("The usage names more tokens in cache_creation than in cache_creation_input_tokens."));
+    }
+    Ok(Usage {
+        input: usage.count("input_tokens")?,
+        cache_read: usage.count("cache_read_input_tokens")?,
+        // Five minutes is what a cache entry lives when nothing else is said.
+        cache_write_5m: written - write_1h,
+        cache_write_1h: write_1h,
+        output: usage.count("output_tokens")?,
+        ..Usage::default()
+    })
+}
+
+/// Tokens of tool results come on top of the prompt, thoughts on top of the candidates.
+fn gemini(usage: Fields<'_>) -> Result<Usage, BadUsage> {
+    let prompt = Prompt {
+        all: usage.count("promptTokenCount")?,
+        cached: usage.count("cachedContentTokenCount")?,
+        written: 0,
+        audio: usage.modality("promptTokensDetails", "AUDIO")?,
+        image: usage.modality("promptTokensDetails", "IMAGE")?,
+        cached_audio: usage.modality("cacheTokensDetails", "AUDIO")?,
+        cached_image: usage.modality("cacheTokensDetails", "IMAGE")?,
+    };
+    let thoughts = usage.count("thoughtsTokenCount")?;
+    let output = Output {
+        all: usage.count("candidatesTokenCount")? + thoughts,
+        reasoning: thoughts,
+        audio: usage.modality("candidatesTokensDetails", "AUDIO")?,
+        image: usage.modality("candidatesTokensDetails", "IMAGE")?,
+    };
+    let mut read = Usage::default().with_prompt(&prompt)?.with_output(&output)?;
+    read.input += usage.count("toolUsePromptTokenCount")?;
+    Ok(read)
+}
+
+/// A prompt whose parts are counted within `all`.
+struct Prompt {
+    all: i64,
+    cached: i64,
+    /// Written to the cache, for five minutes.
+    written: i64,
+    audio: i64,
+    image: i64,
+    /// What of `audio` and `image` is in `cached` as well.
+    cached_audio: i64,
+    cached_image: i64,
+}
+
+/// A completion whose parts are counted within `all`.
+struct Output {
+    all: i64,
+    reasoning: i64,
+    audio: i64,
+    image: i64,
+}
+
+impl Usage {
+    /// Cached and cache-written tokens are taken out of the prompt first, then audio and image. Where
+    /// upstream counts cached audio in both and does not say how much, the parts exceed the whole; then
+    /// the later ones yield.
+    fn with_prompt(self, prompt: &Prompt) -> Result<Self, BadUsage> {
+        let parts = [
+            (prompt.cached, "cached"),
+            (prompt.written, "cache-written"),
+            (prompt.audio, "audio"),
+            (prompt.image, "image"),
+        ];
+        for (part, name) in parts {
+            if part > prompt.all {
+                return Err(bad(format!("The usage names {part} {name} tokens in a prompt of {}.", prompt.all)));
+            }
+        }
+        let cache_read_audio = prompt.cached_audio.min(prompt.cached);
+        let cache_read_image = prompt.cached_image.min(prompt.cached - cache_read_audio);
+        let mut left = prompt.all - prompt.cached;
+        let cache_write_5m = prompt.written.min(left);
+        left -= cache_write_5m;
+        let audio_in = (prompt.audio - cache_read_audio).clamp(0, left);
+        left -= audio_in;
+        let image_in = (prompt.image - cache_read_image).clamp(0, left);
+        Ok(Self {
+            input: left - image_in,
+            cache_read: prompt.cached - cache_read_audio - cache_read_image,
+            cache_read_audio,
+            cache_read_image,
+            cache_write_5m,
+            audio_in,
+            image_in,
+            ..self
+        })
+    }
+
+    fn with_output(self, output: &Output) -> Result<Self, BadUsage> {
+        let Output { all, reasoning, audio, image } = *output;
+        if audio + image > all {
+            return Err(bad(format!(
+                "The usage names {} audio and image tokens in an output of {all}.",
+                audio + image
+            )));
+        }
+        let reasoning = reasoning.min(all - audio - image);
+        Ok(Self { output: all - audio - image - reasoning, reasoning, audio_out: audio, image_out: image, ..self })
+    }
+}
