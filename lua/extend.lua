@@ -2,12 +2,12 @@
 -- Extend: hold more, longer. The extra is checked like a reserve; nothing extra, nothing to check.
 --
 -- KEYS  1 meta · 2 account · 3 record · 4 deadlines
--- ARGV  1 header `<I4 I4 B i7 I4 i7 i7` generation, policy version, flags (2 denied by policy, 4 a time to live
---         is given), the new whole hold (-1 as it is), time to live ms, credit limit, key allowance (-1 unlimited)
---       then per group of the reservation: field, gauges (as for a reserve, cost only)
+-- ARGV  1 `<I4 I4 B i7 I4 i7 i7` generation, policy version, flags (2 denied by policy, 4 a time to live is given), the
+--         new whole hold (-1 as it is), time to live ms, credit limit, key allowance (-1 unlimited); then the groups of the
+--         reservation, their cost gauges alone (lib/groups)
 -- returns the answer with head, key of the record, record, windows
-if #KEYS ~= 4 or #ARGV < 1 or #ARGV % 2 == 0 then
-  error({err = 'BADARG extend wants 4 keys and an odd number of arguments'})
+if #KEYS ~= 4 or #ARGV ~= 1 then
+  error({err = 'BADARG extend wants 4 keys and 1 argument'})
 end
 local call, pack, unpack, sub, byte, rep, spread =
   redis.call, struct.pack, struct.unpack, string.sub, string.byte, string.rep, unpack
@@ -16,7 +16,9 @@ local call, pack, unpack, sub, byte, rep, spread =
 -- include lib/roll
 -- include lib/shown
 local key_meta, key_account, key_record, key_deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local generation, call_version, flags, amount, ttl_ms, credit_limit, allowance = unpack('<I4I4Bi7I4i7i7', ARGV[1])
+local asked = ARGV[1]
+local generation, call_version, flags, amount, ttl_ms, credit_limit, allowance, groups_at =
+  unpack('<I4I4Bi7I4i7i7', asked)
 
 local got = call('MGET', key_meta, key_record)
 local meta, record = got[1], got[2]
@@ -28,9 +30,10 @@ if not record then
 end
 -- include lib/record
 -- include lib/refs
+-- include lib/groups
 local record_fields = #fields
-for at = 2, #ARGV, 2 do
-  fields[#fields + 1] = ARGV[at]
+for group = 1, group_count do
+  fields[record_fields + group] = group_fields[group]
 end
 local whole = call('HMGET', key_account, spread(fields))
 local head, key = whole[1], whole[2]
@@ -49,7 +52,7 @@ local stored = {head, key}
 for at = record_fields + 1, #fields do
   stored[at - record_fields + 2] = whole[at]
 end
-local first, counted, least, tokens = 2, 2, extra, 0
+local counted, least, tokens = 2, extra, 0
 -- include lib/gauges
 -- The extra goes to the record's windows, so only a window that is still one of those may deny it.
 local own = {}
@@ -60,9 +63,9 @@ for group = 1, #refs_from do
 end
 exceeded = false
 for group = 1, #groups do
-  local field, gauges, numbers = ARGV[2 * group], ARGV[2 * group + 1], groups[group]
+  local field, numbers = group_fields[group], groups[group]
   for i = 1, sizes[group] do
-    local cap = unpack('<i7', gauges, 7 * sizes[group] + 7 * i - 6)
+    local cap = unpack('<i7', asked, places[group] + 7 * (sizes[group] + i - 1))
     if cap >= 0 and own[field .. sub(starts[group], 7 * i - 6, 7 * i)]
       and cap - numbers[2 * i - 1] - numbers[2 * i] < extra then
       exceeded = true
@@ -104,7 +107,7 @@ local cost_used, cost_held, tokens_used, tokens_held = 0, extra, 0, 0
 local requests_used, requests_held, concurrency_held = 0, 0, 0
 -- include lib/touch
 for group = 1, #groups do
-  local numbers, field = groups[group], ARGV[2 * group]
+  local numbers, field = groups[group], group_fields[group]
   for i = 1, #starts[group] / 7 do
     if byte(starts[group], 7 * i - 4) < 64 and own[field .. sub(starts[group], 7 * i - 6, 7 * i)] then
       numbers[2 * i] = numbers[2 * i] + extra

@@ -1,5 +1,5 @@
-//! Packs calls into the arguments of their scripts: one header of all numbers, then raw strings,
-//! then (group field, packed gauges) pairs. Layouts are those of each script's header comment.
+//! Packs calls into the arguments of their scripts. Layouts are those of each script's header comment; a call that
+//! shares its script has one argument.
 
 use super::keys;
 use crate::{
@@ -31,34 +31,48 @@ fn bound(packer: &mut Packer, bound: Option<i64>) {
 }
 
 /// Codes and starts, then caps, then periods: the order in which a script needs them.
-fn gauges<'a>(gauges: impl Iterator<Item = &'a Gauge> + Clone) -> Vec<u8> {
-    let mut packer = Packer::with_capacity(18 * 3);
+fn gauges<'a>(packer: &mut Packer, gauges: impl Iterator<Item = &'a Gauge> + Clone) {
+    starts(packer, gauges.clone());
     for gauge in gauges.clone() {
-        packer.uint::<3>(gauge.limit.code().0.into()).uint::<4>(gauge.start_s.into());
-    }
-    for gauge in gauges.clone() {
-        bound(&mut packer, gauge.limit.cap);
+        bound(packer, gauge.limit.cap);
     }
     for gauge in gauges {
         packer.uint::<4>(gauge.period_s.into());
     }
-    packer.finish()
 }
 
-/// Pairs for a script's stride loop.
-pub(crate) fn groups(groups: &[Group]) -> Result<Vec<(&str, Vec<u8>)>, Unavailable> {
-    let pairs: Vec<_> = groups.iter().map(|group| (group.field.as_str(), gauges(group.gauges.iter()))).collect();
-    if pairs.iter().map(|(_, packed)| packed.len() / 18).sum::<usize>() > GAUGES_MAX {
+/// Codes and starts alone.
+fn starts<'a>(packer: &mut Packer, gauges: impl Iterator<Item = &'a Gauge>) {
+    for gauge in gauges {
+        packer.uint::<3>(gauge.limit.code().0.into()).uint::<4>(gauge.start_s.into());
+    }
+}
+
+/// The groups of a call: field and number of gauges, then the gauges.
+fn groups(packer: &mut Packer, groups: &[Group]) -> Result<(), Unavailable> {
+    if groups.iter().map(|group| group.gauges.len()).sum::<usize>() > GAUGES_MAX {
         return Err(Unavailable::Corrupt(format!("a call counts against more than {GAUGES_MAX} limits")));
     }
-    Ok(pairs)
+    for group in groups {
+        field(packer, group, group.gauges.len());
+        gauges(packer, group.gauges.iter());
+    }
+    Ok(())
 }
 
-/// The cost gauges alone, for extend.
-pub(crate) fn cost_groups(groups: &[Group]) -> Vec<(&str, Vec<u8>)> {
-    let cost = |group: &Group| gauges(group.gauges.iter().filter(|gauge| gauge.limit.metric == Metric::Cost));
-    groups.iter().map(|group| (group.field.as_str(), cost(group))).collect()
+/// Field and number of gauges.
+fn field(packer: &mut Packer, group: &Group, gauges: usize) {
+    long_text(packer, group.field.as_str().as_bytes());
+    packer.uint::<1>(gauges as u64);
 }
+
+/// Bytes led by their length in two.
+fn long_text(packer: &mut Packer, text: &[u8]) {
+    packer.uint::<2>(text.len() as u64).raw(text);
+}
+
+/// Bytes of a record's numbers from its flags on: flags, fingerprint, tokens, prompt cost, charged, refunded, overdraft, parts.
+const RECORD_NUMBERS: usize = 1 + 18 + 2 * 7 + 3 * 7 + 2;
 
 fn admission(packer: &mut Packer, admission: &Admission) {
     packer.int(admission.credit_limit);
@@ -71,31 +85,31 @@ pub(crate) fn generation(generation: u32) -> Vec<u8> {
     generation.to_le_bytes().to_vec()
 }
 
-/// Header, and what the record says beside times and amount. The references are those of the call's own windows.
-pub(crate) fn reserve(generation: u32, call: &ReserveCall<'_>) -> Result<(Vec<u8>, Vec<u8>), Unavailable> {
-    let mut record = Packer::with_capacity(192);
-    record.uint::<1>(if call.charge_on_expiry { Flags::CHARGE_ON_EXPIRY.into() } else { 0 });
-    record.raw(&call.fingerprint.0).int(call.tokens).int(call.prompt_cost);
-    // Charged, refunded, overdraft, parts.
-    record.raw(&[0; 3 * 7 + 2]);
-    record.text(call.key.map_or("", KeyId::as_str).as_bytes()).text(short_tag(call.price_tag)?);
-    let refs_at = record.as_slice().len() as u64;
-    for group in &call.admission.groups {
-        let field = group.field.as_str().as_bytes();
-        record.uint::<2>(field.len() as u64).raw(field).uint::<1>(group.gauges.len() as u64);
-        for gauge in &group.gauges {
-            record.uint::<3>(gauge.limit.code().0.into()).uint::<4>(gauge.start_s.into());
-        }
-    }
+pub(crate) fn reserve(generation: u32, call: &ReserveCall<'_>) -> Result<Vec<u8>, Unavailable> {
+    let groups_of_call = &call.admission.groups;
     let flags = u64::from(call.check_only) | u64::from(call.admission.refusal.is_some()) << 1;
-    let mut packer = Packer::with_capacity(128);
+    let mut packer = Packer::with_capacity(384);
     packer.uint::<4>(generation.into()).uint::<4>(call.version.into()).uint::<1>(flags);
     packer.int(call.amount).int(call.min_amount).int(call.tokens);
     packer.uint::<4>(call.ttl_ms.into());
     admission(&mut packer, call.admission);
-    packer.uint::<2>(refs_at);
+    let (key, tag) = (call.key.map_or("", KeyId::as_str).as_bytes(), short_tag(call.price_tag)?);
+    let refs_at = RECORD_NUMBERS + 1 + key.len() + 1 + tag.len();
+    packer.uint::<2>(refs_at as u64);
     packer.text(keys::key_field(call.key).as_bytes());
-    Ok((packer.finish(), record.finish()))
+    let refs: usize = groups_of_call.iter().map(|group| 3 + group.field.as_str().len() + 7 * group.gauges.len()).sum();
+    packer.uint::<2>((refs_at + refs) as u64);
+    packer.uint::<1>(if call.charge_on_expiry { Flags::CHARGE_ON_EXPIRY.into() } else { 0 });
+    packer.raw(&call.fingerprint.0).int(call.tokens).int(call.prompt_cost);
+    // Charged, refunded, overdraft, parts.
+    packer.raw(&[0; 3 * 7 + 2]);
+    packer.text(key).text(tag);
+    for group in groups_of_call {
+        field(&mut packer, group, group.gauges.len());
+        starts(&mut packer, group.gauges.iter());
+    }
+    groups(&mut packer, groups_of_call)?;
+    Ok(packer.finish())
 }
 
 /// The price tag, which has its length in one byte.
@@ -103,14 +117,20 @@ fn short_tag(tag: &[u8]) -> Result<&[u8], Unavailable> {
     if tag.len() < 256 { Ok(tag) } else { Err(Unavailable::Corrupt("a price tag of more than 255 bytes".to_owned())) }
 }
 
-/// Account and id as they lead an entry.
-pub(crate) fn names(account: &AccountId, id: &ReservationId) -> Vec<u8> {
-    let mut packer = Packer::with_capacity(64);
-    packer.text(account.as_str().as_bytes()).text(id.as_str().as_bytes());
+/// Account and id as they lead an entry, then its log.
+fn entry(packer: &mut Packer, account: &AccountId, id: &ReservationId, log: &[u8]) {
+    let (account, id) = (account.as_str().as_bytes(), id.as_str().as_bytes());
+    packer.uint::<2>((2 + account.len() + id.len()) as u64).text(account).text(id);
+    long_text(packer, log);
+}
+
+pub(crate) fn release(generation: u32, tombstone_ttl_ms: u64) -> Vec<u8> {
+    let mut packer = Packer::with_capacity(10);
+    packer.uint::<4>(generation.into()).uint::<6>(tombstone_ttl_ms);
     packer.finish()
 }
 
-pub(crate) fn settle(generation: u32, call: &SettleCall<'_>) -> Result<Vec<u8>, Unavailable> {
+pub(crate) fn settle(generation: u32, call: &SettleCall<'_>, tombstone_ttl_ms: u64) -> Result<Vec<u8>, Unavailable> {
     let (kind, cost) = match call.cost {
         Cost::Units(units) => (0, units),
         Cost::Prompt => (1, 0),
@@ -118,23 +138,27 @@ pub(crate) fn settle(generation: u32, call: &SettleCall<'_>) -> Result<Vec<u8>, 
         Cost::Nothing => (3, 0),
     };
     let flags = u64::from(call.last) | u64::from(call.clamped) << 1 | u64::from(call.price_tag.is_some()) << 2;
-    let mut packer = Packer::with_capacity(48);
+    let mut packer = Packer::with_capacity(160);
     packer.uint::<4>(generation.into()).uint::<1>(kind).uint::<1>(flags);
-    packer.int(cost).int(call.tokens.unwrap_or(-1)).raw(&call.fingerprint.0);
+    packer.int(cost).int(call.tokens.unwrap_or(-1)).raw(&call.fingerprint.0).uint::<6>(tombstone_ttl_ms);
     packer.text(short_tag(call.price_tag.unwrap_or_default())?);
+    entry(&mut packer, call.account, call.id, call.log);
     Ok(packer.finish())
 }
 
-pub(crate) fn charge(generation: u32, call: &ChargeCall<'_>) -> Result<Vec<u8>, Unavailable> {
+pub(crate) fn charge(generation: u32, call: &ChargeCall<'_>, tombstone_ttl_ms: u64) -> Result<Vec<u8>, Unavailable> {
     let flags = u64::from(call.force)
         | u64::from(call.admission.refusal.is_some()) << 1
         | u64::from(call.unreserved) << 2
         | u64::from(call.clamped) << 3;
-    let mut packer = Packer::with_capacity(96);
+    let mut packer = Packer::with_capacity(384);
     packer.uint::<4>(generation.into()).uint::<4>(call.version.into()).uint::<1>(flags);
     packer.int(call.amount).int(call.tokens);
     admission(&mut packer, call.admission);
-    packer.raw(&call.fingerprint.0).text(keys::key_field(call.key).as_bytes()).text(short_tag(call.price_tag)?);
+    packer.raw(&call.fingerprint.0).uint::<6>(tombstone_ttl_ms);
+    packer.text(keys::key_field(call.key).as_bytes()).text(short_tag(call.price_tag)?);
+    entry(&mut packer, call.account, call.id, call.log);
+    groups(&mut packer, &call.admission.groups)?;
     Ok(packer.finish())
 }
 
@@ -144,6 +168,11 @@ pub(crate) fn extend(generation: u32, call: &ExtendCall<'_>) -> Vec<u8> {
     packer.uint::<4>(generation.into()).uint::<4>(call.version.into()).uint::<1>(flags);
     packer.int(call.amount.unwrap_or(-1)).uint::<4>(call.ttl_ms.unwrap_or(0).into()).int(call.credit_limit);
     bound(&mut packer, call.allowance);
+    for group in call.groups {
+        let cost = group.gauges.iter().filter(|gauge| gauge.limit.metric == Metric::Cost);
+        field(&mut packer, group, cost.clone().count());
+        gauges(&mut packer, cost);
+    }
     packer.finish()
 }
 

@@ -8,24 +8,22 @@ use crate::engine::ports::{Reply, ReserveCall, SettleCall, Unavailable};
 
 const GENERATION: u32 = 1;
 
-/// Arguments of a reserve that are packed: the header, what the record says, and the gauges of each group.
-pub type Packed<'a> = (Vec<u8>, Vec<u8>, Vec<(&'a str, Vec<u8>)>);
+const TOMBSTONE_MS: u64 = 900_000;
 
-/// Packs the arguments of a reserve.
+/// Packs the argument of a reserve.
 ///
 /// # Errors
 /// `Corrupt` when the call counts against too many limits.
-pub fn pack_reserve<'a>(call: &ReserveCall<'a>) -> Result<Packed<'a>, Unavailable> {
-    let (header, record) = arguments::reserve(GENERATION, call)?;
-    Ok((header, record, arguments::groups(&call.admission.groups)?))
+pub fn pack_reserve(call: &ReserveCall<'_>) -> Result<Vec<u8>, Unavailable> {
+    arguments::reserve(GENERATION, call)
 }
 
-/// Packs the arguments of a settle that are packed: the header, and the names.
+/// Packs the argument of a settle.
 ///
 /// # Errors
 /// `Corrupt` when its price tag is too long.
-pub fn pack_settle(call: &SettleCall<'_>) -> Result<(Vec<u8>, Vec<u8>), Unavailable> {
-    Ok((arguments::settle(GENERATION, call)?, arguments::names(call.account, call.id)))
+pub fn pack_settle(call: &SettleCall<'_>) -> Result<Vec<u8>, Unavailable> {
+    arguments::settle(GENERATION, call, TOMBSTONE_MS)
 }
 
 /// Takes a script's answer apart.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ::redis::{Cmd, FromRedisValue, Value};
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -32,7 +33,31 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Runs a script of the hot path on a shard, under the generation that is served.
+    /// Runs a call together with others of the same script, on a shard and under the generation that is served.
+    pub(crate) async fn share(
+        &self,
+        shard: u16,
+        generation: u32,
+        script: &Script,
+        keys: &[String],
+        arg: &[u8],
+    ) -> Result<RawReply, Unavailable> {
+        let answered = async {
+            let _permit = self.in_flight.try_acquire().map_err(|_| Unavailable::Overloaded)?;
+            let lane = self.lanes.of(shard)?;
+            let since = Instant::now();
+            let until = since + self.call_timeout;
+            let mut answer = lane.share(until, script, keys, arg).await;
+            if let Err(Fault::NoScript) = answer {
+                answer = self.eval(&lane, until, script, keys, &[arg]).await?.and_then(only);
+            }
+            metrics::redis_called(script.name, since);
+            RawReply::of_string(answer.map_err(|fault| self.failed(Some(&lane), fault, script.name))?)
+        };
+        self.heard(shard, generation, answered.await)
+    }
+
+    /// Runs any other script of a shard, under the generation that is served.
     pub(crate) async fn run(
         &self,
         shard: u16,
@@ -46,7 +71,16 @@ impl Caller {
             let lane = self.lanes.of(shard)?;
             RawReply::of(self.evalsha(&lane, script, keys, args).await?)
         };
-        let reply = answered.await.inspect_err(failure)?;
+        self.heard(shard, generation, answered.await)
+    }
+
+    fn heard(
+        &self,
+        shard: u16,
+        generation: u32,
+        answer: Result<RawReply, Unavailable>,
+    ) -> Result<RawReply, Unavailable> {
+        let reply = answer.inspect_err(failure)?;
         if reply.status == Status::Generation {
             failure(&Unavailable::Recovering);
             self.serving.outdated(shard, generation);
@@ -142,6 +176,16 @@ impl Caller {
             Fault::NoScript | Fault::Refused(_) | Fault::Timeout | Fault::Overloaded => {}
         }
         fault.into_unavailable()
+    }
+}
+
+/// The one answer of a script that was sent with one call.
+fn only(answers: Value) -> Result<Bytes, Fault> {
+    let Value::Array(mut answers) = answers else { return Err(Fault::Corrupt("a script without answers".to_owned())) };
+    match (answers.pop(), answers.is_empty()) {
+        (Some(Value::BulkString(answer)), true) => Ok(answer.into()),
+        (Some(Value::ServerError(error)), true) => Err(Fault::of(&error.into())),
+        _ => Err(Fault::Corrupt("a script with other answers than one".to_owned())),
     }
 }
 

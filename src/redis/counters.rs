@@ -51,6 +51,11 @@ impl Redis {
         self.caller.run(place.shard, place.generation, script, keys, args).await
     }
 
+    /// A call that goes together with others.
+    async fn share(&self, place: &Place, script: &Script, keys: &[String], arg: &[u8]) -> Result<Reply, Unavailable> {
+        self.caller.share(place.shard, place.generation, script, keys, arg).await?.decode()
+    }
+
     pub(super) async fn ask(
         &self,
         place: &Place,
@@ -84,64 +89,46 @@ impl Place {
     }
 }
 
-fn push_groups<'a>(args: &mut Vec<&'a [u8]>, groups: &'a [(&str, Vec<u8>)]) {
-    for (field, gauges) in groups {
-        args.push(field.as_bytes());
-        args.push(gauges);
-    }
-}
-
 #[async_trait]
 impl Counters for Redis {
     async fn reserve(&self, call: &ReserveCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let groups = arguments::groups(&call.admission.groups)?;
-        let (header, record) = arguments::reserve(place.generation, call)?;
-        let mut args = vec![&header[..], &record];
-        push_groups(&mut args, &groups);
         let keys = [place.meta(), place.account(call.account), place.record(call.account, call.id), place.deadlines()];
-        self.ask(&place, &self.scripts.reserve, &keys, &args).await
+        self.share(&place, &self.scripts.reserve, &keys, &arguments::reserve(place.generation, call)?).await
     }
 
     async fn settle(&self, call: &SettleCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let (header, names) = (arguments::settle(place.generation, call)?, arguments::names(call.account, call.id));
-        let args: [&[u8]; 4] = [&header, &names, call.log, self.tombstone_ms.as_bytes()];
         let keys = [
             place.meta(),
-            place.account(call.account),
             place.record(call.account, call.id),
+            place.account(call.account),
             place.deadlines(),
             place.stream(),
         ];
-        self.ask(&place, &self.scripts.settle, &keys, &args).await
+        let arg = arguments::settle(place.generation, call, self.tombstone_ttl_ms)?;
+        self.share(&place, &self.scripts.settle, &keys, &arg).await
     }
 
     async fn release(&self, account: &AccountId, id: &ReservationId) -> Result<Reply, Unavailable> {
         let place = self.place(account)?;
-        let header = arguments::generation(place.generation);
-        let keys = [place.meta(), place.account(account), place.record(account, id), place.deadlines()];
-        self.ask(&place, &self.scripts.release, &keys, &[&header, self.tombstone_ms.as_bytes()]).await
+        let keys = [place.meta(), place.record(account, id), place.account(account), place.deadlines()];
+        let arg = arguments::release(place.generation, self.tombstone_ttl_ms);
+        self.share(&place, &self.scripts.release, &keys, &arg).await
     }
 
     async fn extend(&self, call: &ExtendCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let header = arguments::extend(place.generation, call);
-        let groups = arguments::cost_groups(call.groups);
-        let mut args = vec![&header[..]];
-        push_groups(&mut args, &groups);
+        let asked = arguments::extend(place.generation, call);
         let keys = [place.meta(), place.account(call.account), place.record(call.account, call.id), place.deadlines()];
-        self.ask(&place, &self.scripts.extend, &keys, &args).await
+        self.ask(&place, &self.scripts.extend, &keys, &[&asked]).await
     }
 
     async fn charge(&self, call: &ChargeCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let (header, names) = (arguments::charge(place.generation, call)?, arguments::names(call.account, call.id));
-        let groups = arguments::groups(&call.admission.groups)?;
-        let mut args = vec![&header[..], &names, call.log, self.tombstone_ms.as_bytes()];
-        push_groups(&mut args, &groups);
-        let keys = [place.meta(), place.account(call.account), place.record(call.account, call.id), place.stream()];
-        self.ask(&place, &self.scripts.charge, &keys, &args).await
+        let keys = [place.meta(), place.record(call.account, call.id), place.account(call.account), place.stream()];
+        let arg = arguments::charge(place.generation, call, self.tombstone_ttl_ms)?;
+        self.share(&place, &self.scripts.charge, &keys, &arg).await
     }
 
     async fn refund(&self, call: &RefundCall<'_>) -> Result<Reply, Unavailable> {

@@ -3,7 +3,7 @@
 //! `Stream` (write-back and attach) and knows no SQL, no HTTP and no policy.
 //!
 //! A call takes a permit (bounded in flight) and a lane, runs one script and decodes the answer, all
-//! within one time budget. [`pipe`] is a connection that calls share, [`pool`] keeps those there and asks which
+//! within one time budget. [`pipe`] is a connection that calls share, [`share`] a script that they share, [`pool`] keeps those there and asks which
 //! server they lead to, [`control`] has the connections of write-back and attach; which shards are served is [`serving`]'s.
 
 mod arguments;
@@ -25,6 +25,7 @@ mod resp;
 mod script;
 mod server;
 mod serving;
+mod share;
 mod stream;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -98,6 +99,8 @@ pub struct Redis {
     pub(crate) scripts: Scripts,
     /// Time to live of tombstones in ms, as scripts pass it on.
     pub(crate) tombstone_ms: String,
+    /// The same as a number.
+    pub(crate) tombstone_ttl_ms: u64,
     tend: JoinHandle<()>,
 }
 
@@ -138,6 +141,7 @@ pub async fn build_on(config: &Config, runtimes: &[Handle]) -> Result<Arc<Redis>
         caller: Caller { lanes: Arc::clone(&lanes), control, serving, in_flight, call_timeout: config.call_timeout },
         scripts,
         tombstone_ms: config.tombstone_ttl.as_millis().to_string(),
+        tombstone_ttl_ms: config.tombstone_ttl.as_millis() as u64,
         tend: tokio::spawn(lanes.tend()),
     }))
 }

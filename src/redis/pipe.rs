@@ -2,8 +2,8 @@
 //! connection's driver hands the buffer to the kernel and gives out the replies, which come in order.
 //!
 //! All calls that were made since the driver last ran go out in one write, and all replies that came
-//! in are taken from one read: the more calls at once, the fewer system calls for each. A command is
-//! sent once. When the connection ends, whoever still waits is told that the answer is lost.
+//! in are taken from one read: the more calls at once, the fewer system calls for each. Those of one script are
+//! even one command. A command is sent once. When the connection ends, whoever still waits is told that the answer is lost.
 
 use std::{
     cell::Cell,
@@ -24,6 +24,8 @@ use tokio::{
 use super::{
     fault::Fault,
     resp::{self, Scan},
+    script::Script,
+    share::{CALLS_MAX, Loads},
 };
 
 /// Bytes read at once.
@@ -58,11 +60,15 @@ pub(crate) struct Pipe(Mutex<State>);
 struct State {
     /// Commands that the driver has not taken yet.
     unsent: Vec<u8>,
+    /// Calls that are no command yet, because they will share one.
+    loads: Loads,
     /// Calls by their place; a free one is the head of a list of free ones.
     calls: Vec<Call>,
     free: Option<usize>,
     /// Calls whose replies are to come, in order.
-    unanswered: VecDeque<Sent>,
+    unanswered: VecDeque<Waiting>,
+    /// How many of them each reply answers; `None`: one, by the reply as it is.
+    replies: VecDeque<Option<usize>>,
     /// No call need be given up before.
     soonest: Option<Instant>,
     driver: Option<Waker>,
@@ -70,7 +76,9 @@ struct State {
     ended: Option<String>,
 }
 
-struct Sent {
+/// A call whose reply is to come.
+#[derive(Debug)]
+pub(super) struct Waiting {
     /// `None`: it took too long, and its reply will be thrown away.
     place: Option<usize>,
     until: Instant,
@@ -93,6 +101,31 @@ impl Pipe {
     /// Sends a command and waits for its reply, but not longer than `until`: one whole value, which may
     /// be an error of the server. Given up, the command may be carried out all the same.
     pub(crate) fn call(&self, until: Instant, write: impl FnOnce(&mut Vec<u8>)) -> Result<Reply<'_>, Fault> {
+        self.make(until, |state, waiting| {
+            write(&mut state.unsent);
+            state.unanswered.push_back(waiting);
+            state.replies.push_back(None);
+        })
+    }
+
+    /// The same with one of the calls that a script carries: its answer, or its error.
+    pub(crate) fn share(
+        &self,
+        until: Instant,
+        script: &Script,
+        keys: &[String],
+        arg: &[u8],
+    ) -> Result<Reply<'_>, Fault> {
+        let Some(number) = script.shared else { return Err(Fault::Corrupt(format!("{} is not shared", script.name))) };
+        self.make(until, |state, waiting| {
+            state.loads[number].add(script, keys, arg, waiting);
+            if state.loads[number].waiting.len() == CALLS_MAX {
+                state.send_load(number);
+            }
+        })
+    }
+
+    fn make(&self, until: Instant, add: impl FnOnce(&mut State, Waiting)) -> Result<Reply<'_>, Fault> {
         let mut state = self.state();
         if let Some(why) = &state.ended {
             return Err(Fault::Lost(why.clone()));
@@ -100,9 +133,8 @@ impl Pipe {
         if state.unsent.len() >= UNSENT_BYTES_MAX || state.unanswered.len() >= UNANSWERED_MAX {
             return Err(Fault::Overloaded);
         }
-        write(&mut state.unsent);
         let place = state.take_place();
-        state.unanswered.push_back(Sent { place: Some(place), until });
+        add(&mut state, Waiting { place: Some(place), until });
         state.soonest = Some(state.soonest.map_or(until, |soonest| soonest.min(until)));
         // The driver left its waker when it last found nothing to send.
         if let Some(driver) = state.driver.take() {
@@ -156,17 +188,47 @@ impl State {
         }
     }
 
+    /// Gives out one whole reply, to all that it answers.
+    fn give_out(&mut self, reply: Bytes, woken: &mut Vec<Waker>) -> Result<(), resp::Garbage> {
+        match self.replies.pop_front().flatten() {
+            None => woken.extend(self.answer(Ok(reply))),
+            Some(calls) => {
+                for part in resp::shares(&reply, calls)? {
+                    woken.extend(self.answer(Ok(part)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a command of the calls that share a script.
+    fn send_load(&mut self, number: usize) {
+        let load = &mut self.loads[number];
+        if !load.waiting.is_empty() {
+            load.send(&mut self.unsent);
+            self.replies.push_back(Some(load.waiting.len()));
+            self.unanswered.extend(load.waiting.drain(..));
+        }
+    }
+
+    fn send_loads(&mut self) {
+        (0..self.loads.len()).for_each(|number| self.send_load(number));
+    }
+
     /// Gives up on what has waited for too long.
     fn give_up(&mut self, now: Instant, woken: &mut Vec<Waker>) {
-        self.soonest = None;
-        for at in 0..self.unanswered.len() {
-            let Sent { place: Some(place), until } = self.unanswered[at] else { continue };
-            if until <= now {
-                self.unanswered[at].place = None;
-                woken.extend(self.answer_at(place, Err(Fault::Timeout)));
+        let loaded = self.loads.iter_mut().flat_map(|load| &mut load.waiting);
+        let (mut late, mut soonest) = (Vec::new(), None::<Instant>);
+        for waiting in self.unanswered.iter_mut().chain(loaded).filter(|waiting| waiting.place.is_some()) {
+            if waiting.until <= now {
+                late.extend(waiting.place.take());
             } else {
-                self.soonest = Some(self.soonest.map_or(until, |soonest| soonest.min(until)));
+                soonest = Some(soonest.map_or(waiting.until, |soonest| soonest.min(waiting.until)));
             }
+        }
+        self.soonest = soonest;
+        for place in late {
+            woken.extend(self.answer_at(place, Err(Fault::Timeout)));
         }
     }
 }
@@ -257,6 +319,7 @@ impl Driver {
                 self.sending = Vec::new();
             }
             let mut state = self.pipe.state();
+            state.send_loads();
             if state.unsent.is_empty() {
                 state.driver = Some(cx.waker().clone());
                 return Poll::Pending;
@@ -300,8 +363,7 @@ impl Driver {
         while !self.partial.is_empty()
             && let Some(length) = self.scan.end(&self.partial)?
         {
-            let reply = self.partial.split_to(length).freeze();
-            self.answered.extend(state.answer(Ok(reply)));
+            state.give_out(self.partial.split_to(length).freeze(), &mut self.answered)?;
         }
         drop(state);
         // Not under the lock: whoever is woken may take it at once.
@@ -334,6 +396,7 @@ impl Drop for Driver {
         let mut state = self.pipe.state();
         let why = "the connection ended";
         state.ended = Some(why.to_owned());
+        state.send_loads();
         while !state.unanswered.is_empty() {
             self.answered.extend(state.answer(Err(Fault::Lost(why.to_owned()))));
         }

@@ -16,6 +16,7 @@ use std::{
 
 use ::redis::{Client, Cmd, FromRedisValue, IntoConnectionInfo, RedisError, Value};
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use tokio::{
     runtime::Handle,
     sync::Notify,
@@ -28,6 +29,7 @@ use super::{
     fault::Fault,
     pipe::{Driver, Pipe, driven_here},
     resp,
+    script::Script,
     serving::Serving,
 };
 use crate::engine::ports::Unavailable;
@@ -175,6 +177,21 @@ impl Lane {
     pub(crate) async fn call(&self, until: Instant, write: impl FnOnce(&mut Vec<u8>)) -> Result<Value, Fault> {
         let reply = self.pipe.call(until, write)?.await?;
         match resp::value(&reply) {
+            Ok(answer) => answer.map_err(|error| Fault::of(&error)),
+            Err(garbage) => Err(Fault::Corrupt(garbage.to_string())),
+        }
+    }
+
+    /// One of the calls that a script carries; its answer as it came.
+    pub(crate) async fn share(
+        &self,
+        until: Instant,
+        script: &Script,
+        keys: &[String],
+        arg: &[u8],
+    ) -> Result<Bytes, Fault> {
+        let reply = self.pipe.share(until, script, keys, arg)?.await?;
+        match resp::string(&reply) {
             Ok(answer) => answer.map_err(|error| Fault::of(&error)),
             Err(garbage) => Err(Fault::Corrupt(garbage.to_string())),
         }

@@ -2,6 +2,7 @@
 //! are stored. Scripts that list answer an array, whose first item is that string.
 
 use ::redis::Value;
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
@@ -42,7 +43,7 @@ const STATUSES: [Status; 19] = [
 pub(crate) struct RawReply {
     pub(crate) status: Status,
     pub(crate) now: Millis,
-    answer: Vec<u8>,
+    answer: Bytes,
     /// What a script that lists adds.
     pub(crate) items: Vec<Value>,
 }
@@ -74,13 +75,18 @@ impl RawReply {
             }
             _ => return Err(corrupt("an answer that is no packed string")),
         };
+        Ok(Self { items, ..Self::of_string(answer.into())? })
+    }
+
+    /// The answer of a script that lists nothing.
+    pub(crate) fn of_string(answer: Bytes) -> Result<Self, Unavailable> {
         let mut unpacker = Unpacker::new(&answer);
         let (Ok(status), Ok(now)) = (unpacker.uint::<1>(), unpacker.uint::<6>()) else {
             return Err(corrupt("an answer without status and time"));
         };
         let status = STATUSES.into_iter().find(|known| *known as u64 == status);
         let status = status.ok_or_else(|| corrupt("an answer with an unknown status"))?;
-        Ok(Self { status, now: Millis(now as i64), answer, items })
+        Ok(Self { status, now: Millis(now as i64), answer, items: Vec::new() })
     }
 
     pub(crate) fn decode(&self) -> Result<Reply, Unavailable> {

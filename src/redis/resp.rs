@@ -3,6 +3,7 @@
 //! at once it is there as a whole.
 
 use ::redis::{RedisError, Value, parse_redis_value};
+use bytes::Bytes;
 
 /// Arrays within arrays; no script and no command of ours answers deeper ones.
 const DEPTH_MAX: u32 = 8;
@@ -124,6 +125,34 @@ fn integer(text: &[u8]) -> Result<i64, Garbage> {
     Ok(if negative { -number } else { number })
 }
 
+/// The replies to the calls that one command carried: as many, in order. An error of the whole command is the reply to
+/// each.
+pub(crate) fn shares(reply: &Bytes, calls: usize) -> Result<Vec<Bytes>, Garbage> {
+    if reply.first() == Some(&b'-') {
+        return Ok(vec![reply.clone(); calls]);
+    }
+    let (b'*', number, mut at) = line(reply, 0)?.ok_or(Garbage)? else { return Err(Garbage) };
+    if usize::try_from(number) != Ok(calls) {
+        return Err(Garbage);
+    }
+    let mut shares = Vec::with_capacity(calls);
+    for _ in 0..calls {
+        let length = Scan::default().end(&reply[at..])?.ok_or(Garbage)?;
+        shares.push(reply.slice(at..at + length));
+        at += length;
+    }
+    Ok(shares)
+}
+
+/// The string that a whole reply is. The outer error is [`Garbage`], the inner one that of the server.
+pub(crate) fn string(reply: &Bytes) -> Result<Result<Bytes, RedisError>, Garbage> {
+    match line(reply, 0)?.ok_or(Garbage)? {
+        (b'-', ..) => Ok(parse_redis_value(reply).and_then(Value::extract_error).map(|_| Bytes::new())),
+        (b'$', 0.., start) if reply.len() >= start + 2 => Ok(Ok(reply.slice(start..reply.len() - 2))),
+        _ => Err(Garbage),
+    }
+}
+
 /// Takes one whole reply apart. The outer error is that of the server.
 pub(crate) fn value(bytes: &[u8]) -> Result<Result<Value, RedisError>, Garbage> {
     if bytes.first() == Some(&b'-') {
@@ -159,6 +188,7 @@ fn value_at(bytes: &[u8], at: usize, depth: u32) -> Result<(Value, usize), Garba
             b"OK" => (Value::Okay, next),
             text => (Value::SimpleString(String::from_utf8_lossy(text).into_owned()), next),
         },
+        b'-' => (parse_redis_value(&bytes[at..next]).map_err(|_| Garbage)?, next),
         _ => return Err(Garbage),
     })
 }
@@ -177,6 +207,7 @@ mod tests {
         b"*-1\r\n",
         b"*0\r\n",
         b"*3\r\n:1\r\n*2\r\n$1\r\nx\r\n$-1\r\n+fine\r\n",
+        b"*2\r\n-ERR no\r\n:1\r\n",
     ];
 
     #[test]
@@ -212,6 +243,21 @@ mod tests {
             }
             assert_eq!(found, REPLIES, "{step} bytes at a time");
         }
+    }
+
+    #[test]
+    fn calls_that_share_a_command_share_its_reply() {
+        let reply = Bytes::from_static(b"*3\r\n$2\r\nok\r\n-WRONGTYPE no\r\n$0\r\n\r\n");
+        let parts = shares(&reply, 3).unwrap();
+        assert_eq!(parts, [&b"$2\r\nok\r\n"[..], b"-WRONGTYPE no\r\n", b"$0\r\n\r\n"]);
+        assert_eq!(string(&parts[0]).unwrap().unwrap(), &b"ok"[..]);
+        assert_eq!(string(&parts[1]).unwrap().unwrap_err().code(), Some("WRONGTYPE"));
+        assert_eq!(string(&parts[2]).unwrap().unwrap(), &b""[..]);
+        assert_eq!(shares(&reply, 2), Err(Garbage), "an answer too many");
+        assert_eq!(shares(&Bytes::from_static(b"$2\r\nok\r\n"), 1), Err(Garbage));
+        let refused = Bytes::from_static(b"-OOM full\r\n");
+        assert_eq!(shares(&refused, 2).unwrap(), [&refused, &refused]);
+        assert_eq!(string(&Bytes::from_static(b":1\r\n")), Err(Garbage));
     }
 
     #[test]

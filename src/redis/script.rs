@@ -24,10 +24,13 @@ const SOURCES: &[(&str, &str)] = sources![
     "lib/admit",
     "lib/answer",
     "lib/append",
+    "lib/calls",
     "lib/changed",
+    "lib/clock",
     "lib/deltas",
     "lib/entry",
     "lib/gauges",
+    "lib/groups",
     "lib/head",
     "lib/known",
     "lib/open",
@@ -53,6 +56,9 @@ const SOURCES: &[(&str, &str)] = sources![
     "wipe",
 ];
 
+/// Scripts that carry many calls ([`super::share`]); each counts as the place of its load.
+pub(super) const SHARED: [&str; 4] = ["reserve", "settle", "release", "charge"];
+
 /// Why a script cannot be composed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {
@@ -69,6 +75,8 @@ pub(crate) struct Script {
     pub(crate) text: String,
     /// SHA-1 of the text in hex, as `EVALSHA` wants it.
     pub(crate) sha: String,
+    /// Its place among those that are shared.
+    pub(crate) shared: Option<usize>,
 }
 
 macro_rules! scripts {
@@ -126,7 +134,8 @@ impl Script {
             let _ = write!(hex, "{byte:02x}");
             hex
         });
-        Ok(Self { name, text, sha })
+        let shared = SHARED.iter().position(|shared| *shared == name);
+        Ok(Self { name, text, sha, shared })
     }
 }
 
@@ -184,6 +193,15 @@ mod tests {
         let mut all: Vec<&str> = scripts.all().map(|script| script.name).collect();
         all.sort_unstable();
         assert_eq!(all, verbs, "every file that is no helper is a script");
+    }
+
+    #[test]
+    fn the_scripts_that_are_shared_are_those_that_run_calls() {
+        let scripts = Scripts::compose().unwrap();
+        let run_calls = scripts.all().filter(|script| script.text.contains("\nreturn calls("));
+        let mut names: Vec<&str> = run_calls.map(|script| script.name).collect();
+        names.sort_unstable_by_key(|name| SHARED.iter().position(|shared| shared == name));
+        assert_eq!(names, SHARED);
     }
 
     #[test]

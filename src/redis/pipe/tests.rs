@@ -5,7 +5,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::*;
+use super::{super::script::Scripts, *};
 
 fn connected() -> (Arc<Pipe>, DuplexStream, JoinHandle<String>) {
     let (ours, theirs) = duplex(64 << 10);
@@ -133,4 +133,96 @@ async fn a_server_that_reads_nothing_is_not_written_to_for_ever() {
         tokio::task::yield_now().await;
     }
     assert!(taken <= 2 * UNSENT_BYTES_MAX + (64 << 10), "{taken}");
+}
+
+fn share<'p>(pipe: &'p Pipe, scripts: &Scripts, until: Instant, arg: &[u8]) -> Reply<'p> {
+    pipe.share(until, &scripts.release, &["a".to_owned(), "b".to_owned()], arg).unwrap()
+}
+
+/// How the server hears so many calls.
+fn command(scripts: &Scripts, args: &[&[u8]]) -> Vec<u8> {
+    let keys: Vec<String> = ["a", "b"].repeat(args.len()).into_iter().map(str::to_owned).collect();
+    let mut bytes = Vec::new();
+    resp::eval(&mut bytes, "EVALSHA", &scripts.release.sha, &keys, args);
+    bytes
+}
+
+#[tokio::test]
+async fn calls_of_one_script_are_one_command_and_each_gets_its_own_answer() {
+    let (scripts, (pipe, mut server, _driver)) = (Scripts::compose().unwrap(), connected());
+    let first = share(&pipe, &scripts, later(), b"1");
+    let plain = ask(&pipe, b"plain ");
+    let second = share(&pipe, &scripts, later(), b"2");
+    let served = async {
+        assert_eq!(heard(&mut server).await, [&b"plain "[..], &command(&scripts, &[b"1", b"2"])].concat());
+        server.write_all(b":0\r\n*2\r\n$1\r\nx\r\n-ERR no\r\n").await.unwrap();
+    };
+    let (first, plain, second, ()) = tokio::join!(first, plain, second, served);
+    assert_eq!(
+        [&first.unwrap()[..], &plain.unwrap(), &second.unwrap()],
+        [&b"$1\r\nx\r\n"[..], b":0\r\n", b"-ERR no\r\n"]
+    );
+    // Refused as a whole: all of them hear why.
+    let (first, second) = (share(&pipe, &scripts, later(), b"1"), share(&pipe, &scripts, later(), b"2"));
+    let (first, second, ()) = tokio::join!(first, second, async {
+        heard(&mut server).await;
+        server.write_all(b"-NOSCRIPT No matching script.\r\n").await.unwrap();
+    });
+    assert_eq!(first.unwrap(), second.unwrap());
+}
+
+#[tokio::test]
+async fn a_script_carries_no_more_calls_than_it_may() {
+    let (scripts, (pipe, mut server, _driver)) = (Scripts::compose().unwrap(), connected());
+    let calls: Vec<_> = (0..=CALLS_MAX).map(|_| share(&pipe, &scripts, later(), b"x")).collect();
+    let most = vec![&b"x"[..]; CALLS_MAX];
+    let wanted = [command(&scripts, &most), command(&scripts, &[b"x"])].concat();
+    let mut bytes = Vec::new();
+    while bytes.len() < wanted.len() {
+        bytes.extend(heard(&mut server).await);
+    }
+    assert_eq!(bytes, wanted);
+    server.write_all(format!("*{CALLS_MAX}\r\n{}*1\r\n:2\r\n", ":1\r\n".repeat(CALLS_MAX)).as_bytes()).await.unwrap();
+    for (number, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap(), if number < CALLS_MAX { &b":1\r\n"[..] } else { b":2\r\n" });
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_takes_no_answer_of_those_it_shares_with() {
+    let (scripts, (pipe, mut server, _driver)) = (Scripts::compose().unwrap(), connected());
+    let hasty = share(&pipe, &scripts, Instant::now() + Duration::from_millis(20), b"1");
+    let gone = share(&pipe, &scripts, later(), b"2");
+    let patient = share(&pipe, &scripts, later(), b"3");
+    drop(gone);
+    assert_eq!(hasty.await, Err(Fault::Timeout));
+    let (patient, ()) = tokio::join!(patient, async {
+        assert_eq!(heard(&mut server).await, command(&scripts, &[b"1", b"2", b"3"]), "it is sent all the same");
+        server.write_all(b"*3\r\n:1\r\n:2\r\n:3\r\n").await.unwrap();
+    });
+    assert_eq!(patient.unwrap(), b":3\r\n"[..]);
+    assert!(pipe.state().calls.iter().filter(|call| matches!(call, Call::GivenUp | Call::Waiting(_))).count() == 0);
+}
+
+#[tokio::test]
+async fn calls_that_are_no_command_yet_end_with_the_connection() {
+    let scripts = Scripts::compose().unwrap();
+    let (ours, theirs) = duplex(64);
+    let pipe = Arc::new(Pipe::default());
+    let driver = Driver::new(pipe.clone(), Box::new(ours), 3);
+    let call = share(&pipe, &scripts, later(), b"1");
+    drop((driver, theirs));
+    assert!(matches!(call.await, Err(Fault::Lost(_))));
+}
+
+#[tokio::test]
+async fn as_many_answers_as_calls_or_the_connection_ends() {
+    let (scripts, (pipe, mut server, driver)) = (Scripts::compose().unwrap(), connected());
+    let (one, two) = (share(&pipe, &scripts, later(), b"1"), share(&pipe, &scripts, later(), b"2"));
+    let (one, two, ()) = tokio::join!(one, two, async {
+        heard(&mut server).await;
+        server.write_all(b"*1\r\n:1\r\n").await.unwrap();
+    });
+    assert!(matches!((one, two), (Err(Fault::Lost(_)), Err(Fault::Lost(_)))));
+    assert!(driver.await.unwrap().contains("RESP"));
 }

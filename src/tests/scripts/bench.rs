@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quotad::{
     engine::ports::{
         ChargeCall, Cost, Counters, Digest, ExtendCall, OpRecord, RawEntry, RefundCall, Reply, ReserveCall, SettleCall,
-        ShardMeta, Status, Stream,
+        ShardMeta, Status, Stream, Unavailable,
     },
     quota::{
         clock::Millis,
@@ -162,7 +162,11 @@ impl Bench {
     }
 
     pub async fn reserve(&self, ask: &Ask) -> Reply {
-        self.redis.reserve(&ask.call(&self.account)).await.unwrap()
+        self.try_reserve(ask).await.unwrap()
+    }
+
+    pub async fn try_reserve(&self, ask: &Ask) -> Result<Reply, Unavailable> {
+        self.redis.reserve(&ask.call(&self.account)).await
     }
 
     pub async fn settle(&self, name: &str, cost: i64) -> Reply {

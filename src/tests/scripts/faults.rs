@@ -8,8 +8,9 @@ use quotad::{
 };
 
 use crate::{
-    bench::{Bench, GENERATION, ask, id},
+    bench::{Ask, Bench, GENERATION, ask, id},
     redis_server::RedisServer,
+    reserve::futures_join,
 };
 
 /// How long a repair may take before a test fails.
@@ -188,6 +189,30 @@ async fn corrupt_state_is_reported_and_changes_nothing() {
     assert!(matches!(answer, Err(Unavailable::Corrupt(_))), "{answer:?}");
     assert_eq!(bench.server.dump(), before);
     let _: ShardMeta = meta;
+}
+
+#[tokio::test]
+async fn a_call_that_fails_takes_no_other_of_its_script_along() {
+    let bench = Bench::new(1_000).await;
+    let broken = format!("q{{{}}}r/{}/r3", bench.shard, bench.account);
+    redis::cmd("LPUSH").arg(&broken).arg("no record").exec(&mut bench.server.connect()).unwrap();
+    let asks: Vec<Ask> = (0..8).map(|number| ask(&format!("r{number}"), 10)).collect();
+    // The first time the server does not know the script, so every call is sent by itself.
+    for status in [Status::Done, Status::Replayed] {
+        let answers = futures_join(asks.iter().map(|ask| bench.try_reserve(ask))).await;
+        for (number, answer) in answers.iter().enumerate() {
+            match answer {
+                Err(Unavailable::Corrupt(why)) => assert!(number == 3 && why.contains("WRONGTYPE"), "{number}: {why}"),
+                answer => assert_eq!(answer.as_ref().unwrap().status, status, "{number}"),
+            }
+        }
+    }
+    assert_eq!(bench.head().await.held, 70);
+    let settles = futures_join(["r1", "r2", "r1", "r1"].into_iter().map(|name| bench.settle(name, 4))).await;
+    let statuses: Vec<_> = settles.iter().map(|reply| reply.status).collect();
+    assert_eq!(statuses, [Status::Done, Status::Done, Status::Replayed, Status::Replayed], "each sees those before it");
+    assert_eq!(bench.entries().await.len(), 2);
+    assert_eq!(bench.money().await[0], 992);
 }
 
 #[tokio::test]

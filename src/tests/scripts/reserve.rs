@@ -197,7 +197,7 @@ async fn of_200_at_once_exactly_100_are_granted() {
 }
 
 /// Polls all futures together.
-async fn futures_join<F: Future<Output = Status>>(calls: impl Iterator<Item = F>) -> Vec<Status> {
+pub async fn futures_join<F: Future>(calls: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut calls: Vec<_> = calls.map(|call| (Box::pin(call), None)).collect();
     std::future::poll_fn(move |context| {
         let mut waiting = false;
@@ -212,7 +212,7 @@ async fn futures_join<F: Future<Output = Status>>(calls: impl Iterator<Item = F>
         if waiting {
             return std::task::Poll::Pending;
         }
-        std::task::Poll::Ready(calls.iter().filter_map(|(_, answer)| *answer).collect())
+        std::task::Poll::Ready(calls.iter_mut().filter_map(|(_, answer)| answer.take()).collect())
     })
     .await
 }
