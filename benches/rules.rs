@@ -13,7 +13,7 @@ use quotad::quota::{
     fingerprint::Fingerprint,
     id::{AccountId, Platform},
     policy::Ask,
-    tariff::Tariff,
+    tariff::{Groups, Tariff},
     usage::Usage,
 };
 
@@ -45,10 +45,11 @@ fn main() {
     let mut cases = Cases::default();
     cases.add("admission: key, three calendar windows, computed anew", || policy.admit(black_box(&ask)));
     cases.add("fingerprint of a reserve", || Fingerprint::of("reserve", black_box(&content)));
-    cases.add("price of an estimate", || tariff.estimate(black_box("gpt-4o"), "default", 1200, Some(800)));
+    let (groups, prompt) = (Groups::own("default"), Usage { input: 1200, ..Usage::default() });
+    cases.add("price of an estimate", || tariff.estimate(black_box("gpt-4o"), groups, &prompt, Some(800)));
     cases.add("usage object read and priced", || {
         let usage = Usage::from_json(black_box(USAGE)).expect("a usage");
-        tariff.cost("gpt-4o", "default", &usage)
+        tariff.cost("gpt-4o", groups, &usage)
     });
     cases.run();
 }

@@ -19,7 +19,7 @@ use quotad::{
         fingerprint::Fingerprint,
         id::{AccountId, ReservationId},
         policy::{Admission, Policy},
-        tariff::PriceTag,
+        tariff::{Groups, PriceTag},
     },
     redis::Redis,
 };
@@ -176,7 +176,7 @@ impl Bench {
         for account in &accounts {
             shards::load(&redis, account, policy.version).await;
         }
-        let tag = PriceTag { version: 1, group: policy.group.clone() }.pack();
+        let tag = PriceTag::new(1, Groups::own(&policy.group)).pack();
         let calls = Arc::new(Calls { redis, accounts, policy, tag, log: sample::log() });
         let mut connection = server.connect();
         let reference = redis::cmd("SCRIPT").arg("LOAD").arg(REFERENCE).query(&mut connection).expect("a script");

@@ -25,7 +25,7 @@ use quotad::{
         packed::Packer,
         policy::Admission,
         reservation::{Flags, Record, State, WindowRefs},
-        tariff::PriceTag,
+        tariff::{Groups, PriceTag},
         verdict::LimitState,
     },
     redis::bench as scripts,
@@ -43,7 +43,7 @@ fn main() {
         (AccountId::new("acme").expect("an id"), ReservationId::new("r-0123456789abcdef").expect("an id"));
     let key = sample::key();
     let admission = sample::admission(&sample::policy(account.clone()), NOW);
-    let tag = PriceTag { version: 1, group: "default".into() }.pack();
+    let tag = PriceTag::new(1, Groups::own("default")).pack();
     let (reserved, settled) = (reserved(&account, &id), settled(&account, &id));
     let mut cases = Cases::default();
     requests(&mut cases);

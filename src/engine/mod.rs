@@ -4,8 +4,9 @@
 //!
 //! Around the verbs: `policies` and `tariffs` (what is in memory), `decide` and `load` (what to do
 //! when a script cannot decide), `content` (what makes two calls the same), `pricing`, `limits` and
-//! `denial` (numbers in, refusals out), `estimate` (what a call would hold), `sweep` (holds that nobody ended), `unload` (accounts that
-//! nobody uses), `degraded` (what is answered without Redis), `trust` (what is granted without asking).
+//! `denial` (numbers in, refusals out), `estimate` (what a call would hold), `sweep` (holds that nobody
+//! ended), `unload` (accounts that nobody uses), `degraded` (what is answered without Redis), `trust`
+//! (what is granted without asking).
 //! Deliberately absent: any lock or queue around an account while a call is under way; Redis orders the
 //! calls.
 
