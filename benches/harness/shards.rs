@@ -38,7 +38,7 @@ pub async fn open(server: &RedisServer) -> Arc<Redis> {
         let top = Position { generation: GENERATION, seq: 0 };
         let meta = ShardMeta { top, digest: NO_DIGEST, open: true, now: Millis(0) };
         assert!(redis.set_meta(shard, None, &meta).await.expect("a shard"), "the shard is new");
-        redis.serve(shard, Some(GENERATION));
+        redis.serve(shard, GENERATION, redis.era());
     }
     redis
 }

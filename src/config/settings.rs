@@ -152,7 +152,11 @@ pub const SETTINGS: &[Setting] = &[
         "fsync of the private Redis: `everysec`, or `always` to survive power loss, slower",
     ),
     file("writeback_batch", "512", "ledger entries of one shard posted in one SQL transaction at most"),
-    file("writeback_poll_ms", "20", "pause between two looks for new entries when there are none"),
+    file(
+        "writeback_poll_ms",
+        "20",
+        "pause between two looks for new entries; up to eight times that when none come, up to five under load",
+    ),
     file(
         "writeback_retention",
         "1000",

@@ -15,14 +15,20 @@ use super::{
     Engine,
     ports::{Reply, Status, Unavailable},
 };
-use crate::{metrics, quota::reservation::Flags};
+use crate::{
+    metrics,
+    quota::{
+        id::{AccountId, ReservationId},
+        reservation::Flags,
+    },
+};
 
 /// Holds of one shard taken up at once, and scripts in flight at the same time.
 const BATCH: usize = 64;
 /// Batches of one shard in one sweep; what is left waits for the next.
 const BATCHES_MAX: usize = 64;
 
-type Expiry<'a> = Pin<Box<dyn Future<Output = Result<Reply, Unavailable>> + Send + 'a>>;
+type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unavailable>> + Send + 'a>>;
 
 impl Engine {
     /// Ends every hold that is due, in all shards; how many were ended here.
@@ -31,8 +37,15 @@ impl Engine {
     /// The first [`Unavailable`], after all shards were tried.
     pub async fn sweep_once(&self) -> Result<usize, Unavailable> {
         let (mut ended, mut failure) = (0, None);
-        for shard in 0..self.counters.shards() {
-            match self.sweep_shard(shard).await {
+        // All shards are asked at once: one write and one wake-up, where mostly nothing is due.
+        let asked = (0..self.counters.shards()).map(|shard| self.counters.due(shard, BATCH)).collect();
+        for (shard, due) in (0..).zip(all(asked).await) {
+            let swept = match due {
+                Ok(due) if due.is_empty() => continue,
+                Ok(due) => self.sweep_shard(shard, due).await,
+                Err(unavailable) => Err(unavailable),
+            };
+            match swept {
                 Ok(of_shard) => ended += of_shard,
                 Err(unavailable) => failure = failure.or(Some(unavailable)),
             }
@@ -59,10 +72,10 @@ impl Engine {
         }
     }
 
-    async fn sweep_shard(&self, shard: u16) -> Result<usize, Unavailable> {
+    /// From these holds on, which are due.
+    async fn sweep_shard(&self, shard: u16, mut due: Vec<(AccountId, ReservationId)>) -> Result<usize, Unavailable> {
         let mut ended = 0;
         for _ in 0..BATCHES_MAX {
-            let due = self.counters.due(shard, BATCH).await?;
             let expiries = due.iter().map(|(account, id)| self.counters.expire(account, id)).collect();
             let mut progress = 0;
             for ((account, _), reply) in due.iter().zip(all(expiries).await) {
@@ -83,6 +96,7 @@ impl Engine {
             if due.len() < BATCH || progress == 0 {
                 break;
             }
+            due = self.counters.due(shard, BATCH).await?;
         }
         Ok(ended)
     }
@@ -95,7 +109,7 @@ fn action(reply: &Reply) -> &'static str {
 }
 
 /// Drives all of the calls at the same time; their replies in their order.
-async fn all(mut calls: Vec<Expiry<'_>>) -> Vec<Result<Reply, Unavailable>> {
+async fn all<T>(mut calls: Vec<Call<'_, T>>) -> Vec<Result<T, Unavailable>> {
     let mut replies: Vec<_> = calls.iter().map(|_| None).collect();
     poll_fn(|cx| {
         let mut pending = false;

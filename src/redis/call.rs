@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::redis::{Cmd, FromRedisValue, Value};
+use ::redis::{Cmd, FromRedisValue, Pipeline, Value};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
@@ -159,6 +159,20 @@ impl Caller {
         let answer = self.control.send(budget, command).await;
         metrics::redis_called("stream", since);
         answer.map_err(|fault| self.failed(None, fault, "command")).inspect_err(failure)
+    }
+
+    /// Plain commands of the stream side, in one exchange. One that the server refuses fails alone.
+    pub(crate) async fn control_all<T: FromRedisValue>(
+        &self,
+        budget: Duration,
+        commands: &mut Pipeline,
+    ) -> Result<Vec<Result<T, Unavailable>>, Unavailable> {
+        let since = Instant::now();
+        let answers = self.control.send_all(budget, commands).await;
+        metrics::redis_called("stream", since);
+        let failed = |fault| self.failed(None, fault, "command");
+        let answers = answers.map_err(failed).inspect_err(failure)?;
+        Ok(answers.into_iter().map(|answer| answer.map_err(failed).inspect_err(failure)).collect())
     }
 
     /// What a fault sets off. `lane`: where it was seen, if not on the stream side.

@@ -5,7 +5,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use ::redis::{Cmd, FromRedisValue, IntoConnectionInfo, RedisError, Value, aio::MultiplexedConnection};
+use ::redis::{Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, Value, aio::MultiplexedConnection};
 use bb8::{CustomizeConnection, Pool, PooledConnection, RunError};
 use bb8_redis::RedisConnectionManager;
 use tokio::time::{Instant, timeout_at};
@@ -14,7 +14,7 @@ use super::{fault::Fault, script::Script, serving::Serving};
 
 /// Write-back, attach, one look at the server's health and one command more at a time.
 const CONNECTIONS_MAX: u32 = 4;
-/// How long a command waits for a connection; bb8 does not say at once that one was refused.
+/// How long a command waits for a connection to be opened; bb8 does not say at once that one was refused.
 const PLACE_MAX: Duration = Duration::from_millis(250);
 /// A command's longest stay within the client; every command has its own, shorter budget.
 const RESPONSE_MAX: Duration = Duration::from_secs(60);
@@ -62,6 +62,20 @@ impl Control {
         ask(&mut connection, until, command).await
     }
 
+    /// Many commands in one exchange, within `budget`. A command that the server refuses has a fault of its own.
+    pub(crate) async fn send_all<T: FromRedisValue>(
+        &self,
+        budget: Duration,
+        commands: &mut Pipeline,
+    ) -> Result<Vec<Result<T, Fault>>, Fault> {
+        let until = Instant::now() + budget;
+        let mut connection = self.take(until).await?;
+        let answer = timeout_at(until, commands.ignore_errors().query_async(&mut *connection)).await;
+        let answers: Vec<Result<T, RedisError>> =
+            answer.map_err(|_| Fault::Timeout)?.map_err(|error| Fault::of(&error))?;
+        Ok(answers.into_iter().map(|answer| answer.map_err(|error| Fault::of(&error))).collect())
+    }
+
     /// A script, by its name or, when the server lost it, by its text.
     pub(crate) async fn run(
         &self,
@@ -86,12 +100,17 @@ impl Control {
         ask(&mut connection, until, &eval("EVAL", &script.text, keys, args)).await
     }
 
+    /// A connection to itself. While all are there and busy it waits for its turn, within the command's time: that
+    /// says nothing of the server. What cannot be opened does.
     async fn take(&self, until: Instant) -> Result<Connection, Fault> {
-        match timeout_at(until, self.pool.get_owned()).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(RunError::User(error))) => Err(Fault::Lost(error.to_string())),
-            Ok(Err(RunError::TimedOut)) => Err(Fault::Lost("there is no connection just now".to_owned())),
-            Err(_) => Err(Fault::Timeout),
+        loop {
+            match timeout_at(until, self.pool.get_owned()).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(RunError::User(error))) => return Err(Fault::Lost(error.to_string())),
+                Ok(Err(RunError::TimedOut)) if self.pool.state().connections == CONNECTIONS_MAX => {}
+                Ok(Err(RunError::TimedOut)) => return Err(Fault::Lost("there is no connection just now".to_owned())),
+                Err(_) => return Err(Fault::Timeout),
+            }
         }
     }
 }

@@ -49,15 +49,24 @@ impl Serving {
         stored.checked_sub(1).map(|generation| generation as u32).ok_or(Unavailable::Recovering)
     }
 
-    /// Serves a shard, unless another server than the one examined has come meanwhile.
-    pub(crate) fn serve(&self, shard: u16, generation: Option<u32>) {
+    /// Serves a shard, unless another server than the one examined, or another era, has come meanwhile: looked at
+    /// under the lock under which they come. Whether it is served.
+    pub(crate) fn serve(&self, shard: u16, generation: u32, era: u64) -> bool {
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        if generation.is_some() && servers.examined.is_some() && servers.examined != servers.connected {
+        let replaced = servers.examined.is_some() && servers.examined != servers.connected;
+        if replaced || self.era() != era {
             self.attach.notify_one();
-            return;
+            return false;
         }
+        let slot = self.generations.get(usize::from(shard));
+        slot.inspect(|slot| slot.store(u64::from(generation) + 1, Ordering::Release)).is_some()
+    }
+
+    /// Serves a shard no longer.
+    pub(crate) fn stop_one(&self, shard: u16) {
+        let _servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = self.generations.get(usize::from(shard)) {
-            slot.store(generation.map_or(0, |generation| u64::from(generation) + 1), Ordering::Release);
+            slot.store(0, Ordering::Release);
         }
     }
 
@@ -129,16 +138,18 @@ mod tests {
         let serving = Serving::new(2);
         serving.server_seen("a");
         serving.examined("a");
-        serving.serve(0, Some(3));
-        assert_eq!(serving.generation(0).unwrap(), 3);
         let era = serving.era();
+        assert!(serving.serve(0, 3, era));
+        assert_eq!(serving.generation(0).unwrap(), 3);
         serving.server_seen("b");
         assert!(serving.generation(0).is_err(), "a new server stops everything");
         assert_eq!(serving.era(), era + 1);
-        serving.serve(0, Some(3));
+        assert!(!serving.serve(0, 3, era + 1));
         assert!(serving.generation(0).is_err(), "the attach was to the old one");
         serving.examined("b");
-        serving.serve(0, Some(3));
+        assert!(!serving.serve(0, 3, era), "what was found out before serves nothing");
+        assert!(serving.generation(0).is_err());
+        assert!(serving.serve(0, 3, era + 1));
         assert_eq!(serving.generation(0).unwrap(), 3);
         serving.server_seen("b");
         assert_eq!(serving.generation(0).unwrap(), 3, "the same server again");
@@ -149,5 +160,23 @@ mod tests {
         assert_eq!(serving.era(), era + 1, "neither the same server nor another generation is a new era");
         serving.stop();
         assert_eq!(serving.era(), era + 2);
+        serving.serve(0, 3, era + 2);
+        serving.serve(1, 3, era + 2);
+        serving.stop_one(0);
+        assert!(serving.generation(0).is_err() && serving.generation(1).is_ok());
+    }
+
+    /// However the two meet: what an attach of the old era serves is not served when the era has ended.
+    #[test]
+    fn a_shard_is_never_served_under_an_era_that_has_ended() {
+        for _ in 0..2000 {
+            let serving = Serving::new(1);
+            let era = serving.era();
+            std::thread::scope(|scope| {
+                scope.spawn(|| serving.serve(0, 3, era));
+                scope.spawn(|| serving.stop());
+            });
+            assert!(serving.generation(0).is_err());
+        }
     }
 }

@@ -62,6 +62,15 @@ fn entry(value: Value) -> Option<RawEntry> {
     Some(RawEntry { at: position(&at)?, payload, digest: digest.as_slice().try_into().ok()? })
 }
 
+fn entries(range: Value) -> Result<Vec<RawEntry>, Unavailable> {
+    let Value::Array(entries) = range else { return Err(corrupt("a stream range that is no array")) };
+    entries.into_iter().map(|value| entry(value).ok_or_else(|| corrupt("a stream entry"))).collect()
+}
+
+fn read_meta(meta: Option<Vec<u8>>) -> Result<Option<ShardMeta>, Unavailable> {
+    meta.map(|bytes| unpack_meta(&bytes).map_err(|_| corrupt("a shard meta"))).transpose()
+}
+
 impl Redis {
     async fn info(&self) -> Result<String, Unavailable> {
         self.caller.control(PATIENCE, &::redis::cmd("INFO")).await
@@ -129,23 +138,45 @@ impl Stream for Redis {
     async fn meta(&self, shard: u16) -> Result<Option<ShardMeta>, Unavailable> {
         let mut get = ::redis::cmd("GET");
         get.arg(keys::meta(shard));
-        let meta: Option<Vec<u8>> = self.caller.control(PATIENCE, &get).await?;
-        meta.map(|bytes| unpack_meta(&bytes).map_err(|_| corrupt("a shard meta"))).transpose()
+        read_meta(self.caller.control(PATIENCE, &get).await?)
+    }
+
+    // A command for each shard, because each has a slot of its own.
+    async fn metas(&self, shards: u16) -> Result<Vec<Option<ShardMeta>>, Unavailable> {
+        let mut gets = ::redis::pipe();
+        for shard in 0..shards {
+            gets.cmd("GET").arg(keys::meta(shard));
+        }
+        let metas = self.caller.control_all(PATIENCE, &mut gets).await?;
+        metas.into_iter().map(|meta| read_meta(meta?)).collect()
     }
 
     async fn read(&self, shard: u16, from: Position, most: usize) -> Result<Vec<RawEntry>, Unavailable> {
         let mut range = ::redis::cmd("XRANGE");
         range.arg(keys::stream(shard)).arg(id(from)).arg("+").arg("COUNT").arg(most);
-        let Value::Array(entries) = self.caller.control(PATIENCE, &range).await? else {
-            return Err(corrupt("a stream range that is no array"));
-        };
-        entries.into_iter().map(|value| entry(value).ok_or_else(|| corrupt("a stream entry"))).collect()
+        entries(self.caller.control(PATIENCE, &range).await?)
     }
 
-    async fn trim(&self, shard: u16, keep_from: Position) -> Result<(), Unavailable> {
-        let mut trim = ::redis::cmd("XTRIM");
-        trim.arg(keys::stream(shard)).arg("MINID").arg("=").arg(id(keep_from));
-        self.caller.control::<u64>(PATIENCE, &trim).await.map(drop)
+    async fn read_many(
+        &self,
+        from: &[(u16, Position)],
+        most: usize,
+    ) -> Result<Vec<Result<Vec<RawEntry>, Unavailable>>, Unavailable> {
+        let mut ranges = ::redis::pipe();
+        for (shard, at) in from {
+            ranges.cmd("XRANGE").arg(keys::stream(*shard)).arg(id(*at)).arg("+").arg("COUNT").arg(most);
+        }
+        let streams = self.caller.control_all(PATIENCE, &mut ranges).await?;
+        Ok(streams.into_iter().map(|stream| entries(stream?)).collect())
+    }
+
+    async fn trim(&self, keep_from: &[(u16, Position)]) -> Result<(), Unavailable> {
+        let mut trims = ::redis::pipe();
+        for (shard, at) in keep_from {
+            trims.cmd("XTRIM").arg(keys::stream(*shard)).arg("MINID").arg("=").arg(id(*at));
+        }
+        let trimmed = self.caller.control_all::<u64>(PATIENCE, &mut trims).await?;
+        trimmed.into_iter().try_for_each(|trimmed| trimmed.map(drop))
     }
 
     async fn set_meta(&self, shard: u16, expected: Option<&ShardMeta>, meta: &ShardMeta) -> Result<bool, Unavailable> {
@@ -174,8 +205,12 @@ impl Stream for Redis {
         Ok(taken == Value::Int(1))
     }
 
-    fn serve(&self, shard: u16, generation: Option<u32>) {
-        self.caller.serving.serve(shard, generation);
+    fn serve(&self, shard: u16, generation: u32, era: u64) -> bool {
+        self.caller.serving.serve(shard, generation, era)
+    }
+
+    fn stop(&self, shard: u16) {
+        self.caller.serving.stop_one(shard);
     }
 
     async fn needs_attach(&self) {

@@ -83,9 +83,9 @@ pub(super) async fn apply(store: &Store, batches: &[Batch]) -> Result<Vec<Applie
 /// A batch that does not lead from its `from` to its `to` is the caller's mistake.
 fn check(batch: &Batch) -> Result<(), StoreError> {
     let (from, to) = (&batch.from, &batch.to);
-    let seqs = batch.entries.iter().map(|(at, _, _)| *at);
+    let seqs = batch.entries.iter().map(|line| line.at);
     let expected = (from.at.seq + 1..).map(|seq| Position { generation: from.at.generation, seq });
-    let ends_at_mark = batch.entries.last().is_some_and(|(at, digest, _)| *at == to.at && *digest == to.digest);
+    let ends_at_mark = batch.entries.last().is_some_and(|line| line.at == to.at && line.digest == to.digest);
     if from.fence == to.fence && ends_at_mark && seqs.zip(expected).all(|(at, expected)| at == expected) {
         return Ok(());
     }
@@ -107,11 +107,10 @@ async fn post(
     dialect: &Dialect,
     batches: &[&Batch],
 ) -> Result<Vec<(u16, Position)>, StoreError> {
-    let entries = || batches.iter().flat_map(|batch| batch.entries.iter().map(|entry| (batch.shard, entry)));
-    let rows: Vec<LedgerRow<'_>> = entries()
-        .map(|(shard, (at, digest, entry))| LedgerRow::new(shard, *at, digest, entry))
-        .collect::<Result<_, _>>()?;
-    let sums = Sums::of(entries().map(|(_, (_, _, entry))| entry))?;
+    let lines = || batches.iter().flat_map(|batch| batch.entries.iter().map(|line| (batch.shard, line)));
+    let rows: Vec<LedgerRow<'_>> =
+        lines().map(|(shard, line)| LedgerRow::new(shard, line)).collect::<Result<_, _>>()?;
+    let sums = Sums::of(lines().map(|(_, line)| &line.entry))?;
     let duplicates = match dialect.skip_posted {
         Some(end) => insert_skipping(session, dialect, end, batches, &rows).await?,
         None => insert_or_look(session, dialect, &rows).await?,

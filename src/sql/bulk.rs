@@ -1,16 +1,22 @@
 //! Many rows in few statements, in the form that fits the database ([`Form`]). Each statement is
 //! prepared once and found again, so the number of different texts is small: one for any number of rows
-//! with arrays and JSON, one for each size of chunk with `VALUES`.
+//! with arrays and JSON, one for each size of chunk with `VALUES`. A statement has a price of its own (another
+//! thread's turn, or the way to a server), so there are few of them too: where empty rows do no harm a
+//! chunk is filled up with them.
 
 use std::borrow::Cow;
 
 use super::session::{Dialect, Form, Row, Session, Value};
 use crate::engine::ports::StoreError;
 
-/// Rows per statement where the number shows in the text.
-const CHUNK_ROWS: [usize; 4] = [512, 64, 8, 1];
+/// Rows per statement where the number shows in the text: where chunks can be filled up, and where not.
+const FILLED_ROWS: &[usize] = &[512, 64, 8, 1];
+const EXACT_ROWS: &[usize] = &[512, 256, 128, 64, 32, 16, 8, 4, 2, 1];
 /// Rows per statement where it does not.
 const ARRAY_ROWS: usize = 4096;
+
+/// The longest text in JSON: the field of a window names platform, model and key.
+const JSON_TEXT: usize = 512;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +33,8 @@ pub(super) struct Table<const N: usize> {
     pub types: [Type; N],
 }
 
-/// Inserts rows; `end` says what happens to rows that exist. Answers rows changed.
+/// Inserts rows, whose first column is never NULL; `end` says what happens to rows that exist. Answers rows
+/// changed.
 pub(super) async fn insert<const N: usize>(
     session: &mut dyn Session,
     dialect: &Dialect,
@@ -37,15 +44,23 @@ pub(super) async fn insert<const N: usize>(
 ) -> Result<u64, StoreError> {
     let mut changed = 0;
     let begin = format!("INSERT INTO {} ({})", table.name, table.columns);
+    // Bytes have no place in JSON.
+    let has_bytes = table.types.contains(&Type::Blob);
     for chunk in chunks(rows, dialect, N) {
         changed += match dialect.form {
-            Form::Rows | Form::Json => {
+            Form::Rows => {
+                // Values that are not bound are NULL.
+                let values = values(size_of(chunk.len(), dialect, N), N);
+                let sql = format!("{begin} SELECT * FROM ({values}) WHERE column1 IS NOT NULL{end}");
+                session.execute(sql.into(), chunk.as_flattened()).await?
+            }
+            Form::Json if has_bytes => {
                 let sql = format!("{begin} {}{end}", values(chunk.len(), N));
                 session.execute(sql.into(), chunk.as_flattened()).await?
             }
-            Form::Arrays => {
-                let sql = format!("{begin} SELECT * FROM {}{end}", unnest(&table.types));
-                session.execute(sql.into(), &arrays(&table.types, chunk)).await?
+            Form::Json | Form::Arrays => {
+                let (phrase, bound) = as_table(dialect, &table.types, chunk);
+                session.execute(format!("{begin} SELECT * FROM {phrase}{end}").into(), &bound).await?
             }
         };
     }
@@ -96,20 +111,27 @@ pub(super) fn list(numbers: &[u16]) -> (String, Vec<Value<'static>>) {
 
 /// The rows in order, in chunks that a statement can carry.
 pub(super) fn chunks<'r, T>(rows: &'r [T], dialect: &Dialect, columns: usize) -> Vec<&'r [T]> {
-    if dialect.form == Form::Arrays {
-        return rows.chunks(ARRAY_ROWS).collect();
-    }
-    let most = dialect.values_max / columns;
     let mut rest = rows;
     let mut chunks = Vec::new();
-    for size in CHUNK_ROWS.into_iter().filter(|size| *size <= most) {
-        while rest.len() >= size {
-            let (chunk, after) = rest.split_at(size);
-            chunks.push(chunk);
-            rest = after;
-        }
+    while !rest.is_empty() {
+        let (chunk, after) = rest.split_at(size_of(rest.len(), dialect, columns).min(rest.len()));
+        chunks.push(chunk);
+        rest = after;
     }
     chunks
+}
+
+/// Rows of the next statement, when so many are left: the largest size that these rows fill, or more than half of
+/// it where it can be filled up.
+fn size_of(left: usize, dialect: &Dialect, columns: usize) -> usize {
+    let (sizes, filled) = match dialect.form {
+        Form::Arrays => return ARRAY_ROWS,
+        Form::Rows => (FILLED_ROWS, true),
+        Form::Json => (EXACT_ROWS, false),
+    };
+    let most = dialect.values_max / columns;
+    let fits = |size: &usize| *size <= most && (left >= *size || (filled && left > size / 2));
+    sizes.iter().copied().find(fits).unwrap_or(1)
 }
 
 /// `VALUES (?,?),(?,?)…`.
@@ -136,7 +158,11 @@ fn as_table<'v, const N: usize>(
 ) -> (String, Cow<'v, [Value<'v>]>) {
     let columns = (1..=N).map(|number| format!("column{number}"));
     match dialect.form {
-        Form::Rows => (format!("({}) AS d", values(rows.len(), N)), Cow::Borrowed(rows.as_flattened())),
+        Form::Rows => {
+            // An empty row matches nothing.
+            let values = values(size_of(rows.len(), dialect, N), N);
+            (format!("({values}) AS d"), Cow::Borrowed(rows.as_flattened()))
+        }
         Form::Arrays => {
             let columns = columns.collect::<Vec<_>>().join(", ");
             (format!("{} AS d ({columns})", unnest(types)), arrays(types, rows).into())
@@ -144,7 +170,7 @@ fn as_table<'v, const N: usize>(
         Form::Json => {
             let paths = columns.zip(types).enumerate().map(|(place, (column, kind))| match kind {
                 Type::Int => format!("{column} BIGINT PATH '$[{place}]'"),
-                Type::Text | Type::Blob => format!("{column} VARCHAR(255) PATH '$[{place}]'"),
+                Type::Text | Type::Blob => format!("{column} VARCHAR({JSON_TEXT}) PATH '$[{place}]'"),
             });
             let paths = paths.collect::<Vec<_>>().join(", ");
             (format!("JSON_TABLE(?, '$[*]' COLUMNS ({paths})) AS d"), vec![Value::Made(json(rows))].into())
@@ -198,6 +224,21 @@ mod tests {
             let chunks = chunks(&rows, &dialect, columns);
             assert!(chunks.iter().all(|chunk| chunk.len() <= most), "at most {most} rows");
             assert_eq!(chunks.concat(), rows);
+        }
+        let sizes = |rows: usize, dialect: &Dialect| {
+            let rows = vec![0; rows];
+            chunks(&rows, dialect, 31).iter().map(|chunk| chunk.len()).collect::<Vec<_>>()
+        };
+        let (filled, exact) =
+            (super::super::sqlite::DIALECT, Dialect { form: Form::Json, ..super::super::sqlite::DIALECT });
+        for (rows, filled_up, exactly) in [
+            (1, vec![1], vec![1]),
+            (7, vec![7], vec![4, 2, 1]),
+            (63, vec![63], vec![32, 16, 8, 4, 2, 1]),
+            (90, vec![64, 8, 8, 8, 1, 1], vec![64, 16, 8, 2]),
+            (1000, vec![512, 488], vec![512, 256, 128, 64, 32, 8]),
+        ] {
+            assert_eq!((sizes(rows, &filled), sizes(rows, &exact)), (filled_up, exactly), "{rows} rows");
         }
         assert_eq!(values(2, 2), "VALUES (?,?),(?,?)");
         assert_eq!(unnest(&[Type::Int, Type::Text, Type::Blob]), "unnest(?::BIGINT[], ?::TEXT[], ?::BYTEA[])");

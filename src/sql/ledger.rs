@@ -9,7 +9,7 @@ use super::{
     session::{Dialect, Row, Session, Value},
 };
 use crate::{
-    engine::ports::{Audit, Digest, LedgerStore, Ledgered, Position, RawEntry, StoreError, compensation_id},
+    engine::ports::{Audit, Digest, LedgerStore, Ledgered, Line, Position, RawEntry, StoreError, compensation_id},
     quota::{
         entry::{Entry, Kind, LogFields},
         id::{AccountId, KeyId, OpId, ReservationId},
@@ -43,14 +43,15 @@ pub(super) struct LedgerRow<'a> {
     pub at: Position,
     digest: &'a str,
     pub entry: &'a Entry,
-    payload: Vec<u8>,
+    payload: &'a [u8],
     log: LogFields,
 }
 
 impl<'a> LedgerRow<'a> {
     /// # Errors
     /// `Refused` for a sequence number or digest that no stream makes.
-    pub fn new(shard: u16, at: Position, digest: &'a Digest, entry: &'a Entry) -> Result<Self, StoreError> {
+    pub fn new(shard: u16, line: &'a Line) -> Result<Self, StoreError> {
+        let Line { at, digest, entry, payload } = line;
         if i64::try_from(at.seq).is_err() {
             let detail = format!("sequence number {} is out of range", at.seq);
             return Err(StoreError::Refused { field: "entries", detail });
@@ -58,7 +59,7 @@ impl<'a> LedgerRow<'a> {
         // A log blob that cannot be read is still in the payload; money must not wait for it.
         let mut log: LogFields = serde_json::from_slice(&entry.log).unwrap_or_default();
         without_zeros(&mut log);
-        Ok(Self { shard, at, digest: digest_text(digest)?, entry, payload: entry.pack(), log })
+        Ok(Self { shard, at: *at, digest: digest_text(digest)?, entry, payload, log })
     }
 
     /// The row as posted.
@@ -111,7 +112,7 @@ impl<'a> LedgerRow<'a> {
             log.meta.as_ref().map(|meta| meta.get()).into(),
             undone_by,
             self.digest.into(),
-            self.payload.as_slice().into(),
+            self.payload.into(),
         ]
     }
 }

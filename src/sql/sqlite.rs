@@ -20,6 +20,9 @@ use crate::engine::ports::StoreError;
 
 /// Readers beside the writer: policy look-ups and the loader; each costs a thread.
 const READERS: u32 = 4;
+/// Pages of the write-ahead log, 32 MiB, before they are copied into the file. A batch of the ledger touches many
+/// pages of its indexes, and the next one many of the same: each is copied once for several batches.
+const CHECKPOINT_PAGES: &str = "8192";
 /// How long a connection waits for another process' transaction before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before a file that others open is tried again.
@@ -72,7 +75,8 @@ impl SqliteBackend {
             .clone()
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .pragma("cache_size", "-32768");
+            .pragma("cache_size", "-32768")
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
         let pool = |most: u32| PoolOptions::<Sqlite>::new().max_connections(most).acquire_timeout(ACQUIRE_TIMEOUT);
         let writer = open_writer(&pool(1), &writing).await?;
         let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(open_error)?;

@@ -217,7 +217,7 @@ impl Attach {
 
     fn serve_none(&self) {
         for shard in 0..self.poster.settings.constants.shards {
-            self.poster.ports.stream.serve(shard, None);
+            self.poster.ports.stream.stop(shard);
         }
         self.poster.set_attached(None);
     }

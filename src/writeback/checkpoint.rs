@@ -5,7 +5,7 @@
 use sha1::{Digest as _, Sha1};
 
 use crate::{
-    engine::ports::{Batch, Digest, Mark, NO_DIGEST, Position, RawEntry},
+    engine::ports::{Batch, Digest, Line, Mark, NO_DIGEST, Position, RawEntry},
     faults::{self, Mutant},
     quota::entry::Entry,
 };
@@ -76,7 +76,7 @@ pub(crate) fn next(shard: u16, mark: &Mark, stream: &[RawEntry]) -> Result<Next,
             }
             break;
         }
-        entries.push((raw.at, raw.digest, unpack(raw)?));
+        entries.push(Line { at: raw.at, digest: raw.digest, entry: unpack(raw)?, payload: raw.payload.clone() });
         (to.at, to.digest) = (raw.at, raw.digest);
     }
     Ok(if entries.is_empty() { Next::Nothing } else { Next::Batch(Batch { shard, from: *mark, to, entries }) })

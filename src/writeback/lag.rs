@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info};
 
-use super::{concurrent, gauges, poster::Poster};
+use super::{gauges, poster::Poster};
 use crate::{
     engine::ports::{Backlog, Position, ShardMeta, Unavailable},
     quota::{clock::Millis, entry::Entry},
@@ -21,7 +21,6 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// SQL may take so long to say where it is; then what it said last is used.
 const SQL_PATIENCE: Duration = Duration::from_millis(500);
-const SHARDS_AT_ONCE: usize = 16;
 /// A lag above this is an alarm: write-back takes milliseconds.
 const ALARM: Duration = Duration::from_secs(10);
 
@@ -83,20 +82,11 @@ impl Lag {
             let same = posted.generation == top.generation;
             entries += top.seq.saturating_sub(if same { posted.seq } else { 0 });
         }
-        let known = self.memory().oldest.clone();
-        let asked = concurrent::map(behind, SHARDS_AT_ONCE, |(shard, posted, _)| {
-            let poster = poster.clone();
-            let known = known.get(&shard).filter(|(mark, _)| *mark == posted).map(|(_, at)| *at);
-            async move {
-                let at = match known {
-                    Some(at) => Some(at),
-                    None => oldest_after(&poster, shard, posted).await?,
-                };
-                Ok(at.map(|at| (shard, (posted, at))))
-            }
-        });
-        let answers: Result<Vec<Option<_>>, Unavailable> = asked.await.into_iter().collect();
-        let oldest: HashMap<_, _> = answers?.into_iter().flatten().collect();
+        let mut oldest = self.memory().oldest.clone();
+        oldest.retain(|shard, (mark, _)| behind.iter().any(|(one, posted, _)| (one, posted) == (shard, &*mark)));
+        let unknown = behind.iter().filter(|(shard, ..)| !oldest.contains_key(shard));
+        let unknown: Vec<(u16, Position)> = unknown.map(|(shard, posted, _)| (*shard, *posted)).collect();
+        oldest.extend(oldest_after(poster, &unknown).await?);
         let now = poster.ports.clock.now();
         let age_ms = oldest.values().map(|(_, at)| now.0.saturating_sub(at.0)).max().unwrap_or(0);
         self.tell(entries, Duration::from_millis(u64::try_from(age_ms).unwrap_or(0)), oldest);
@@ -123,28 +113,27 @@ impl Lag {
     }
 }
 
-/// When the entry after a place was made; `None` when there is none.
-async fn oldest_after(poster: &Poster, shard: u16, posted: Position) -> Result<Option<Millis>, Unavailable> {
-    let stream = poster.ports.stream.read(shard, posted, 2).await?;
-    let raw = stream.iter().find(|raw| raw.at > posted);
-    Ok(raw.and_then(|raw| Entry::unpack(&raw.payload).ok()).map(|entry| entry.at))
+/// When the entries after these places were made; nothing of shards that have none.
+async fn oldest_after(
+    poster: &Poster,
+    places: &[(u16, Position)],
+) -> Result<Vec<(u16, (Position, Millis))>, Unavailable> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let streams = poster.ports.stream.read_many(places, 2).await?;
+    let mut oldest = Vec::with_capacity(places.len());
+    for ((shard, posted), stream) in places.iter().zip(streams) {
+        let next = stream?.into_iter().find(|raw| raw.at > *posted);
+        let entry = next.and_then(|raw| Entry::unpack(&raw.payload).ok());
+        oldest.extend(entry.map(|entry| (*shard, (*posted, entry.at))));
+    }
+    Ok(oldest)
 }
 
 /// Metas of the open shards; one without meta, or fenced, is attach's business.
-pub(super) async fn metas(poster: &Arc<Poster>) -> Result<Vec<(u16, ShardMeta)>, Unavailable> {
-    let shards = 0..poster.settings.constants.shards;
-    let answers = concurrent::map(shards, SHARDS_AT_ONCE, |shard| {
-        let stream = poster.ports.stream.clone();
-        async move { (shard, stream.meta(shard).await) }
-    })
-    .await;
-    let mut metas = Vec::with_capacity(answers.len());
-    for (shard, meta) in answers {
-        if let Some(meta) = meta?.filter(|meta| meta.open) {
-            poster.saw_top(shard, meta.top);
-            metas.push((shard, meta));
-        }
-    }
-    metas.sort_by_key(|(shard, _)| *shard);
-    Ok(metas)
+pub(super) async fn metas(poster: &Poster) -> Result<Vec<(u16, ShardMeta)>, Unavailable> {
+    let metas = poster.ports.stream.metas(poster.settings.constants.shards).await?;
+    let open = (0..).zip(metas).filter_map(|(shard, meta)| Some((shard, meta.filter(|meta| meta.open)?)));
+    Ok(open.inspect(|(shard, meta)| poster.saw_top(*shard, meta.top)).collect())
 }

@@ -10,7 +10,9 @@ use super::{
     poster::Poster,
 };
 use crate::{
-    engine::ports::{Batch, Cause, Digest, Mark, Opening, Position, RawEntry, ShardMeta, StoreError, Unavailable},
+    engine::ports::{
+        Batch, Cause, Digest, Line, Mark, Opening, Position, RawEntry, ShardMeta, StoreError, Unavailable,
+    },
     quota::entry::{Entry, Kind},
 };
 
@@ -224,8 +226,9 @@ fn numbered(shard: u16, mark: &Mark, entries: Vec<Entry>) -> Batch {
     let mut to = *mark;
     let entries = entries.into_iter().map(|entry| {
         to.at = to.at.following();
-        to.digest = chain(&to.digest, &entry.pack());
-        (to.at, to.digest, entry)
+        let payload = entry.pack();
+        to.digest = chain(&to.digest, &payload);
+        Line { at: to.at, digest: to.digest, entry, payload }
     });
     let entries = entries.collect();
     Batch { shard, from: *mark, to, entries }

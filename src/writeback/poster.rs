@@ -26,8 +26,8 @@ const TRIM_ENTRIES_MIN: u64 = 128;
 pub(super) enum Step {
     /// Nothing followed the mark.
     Idle,
-    /// A batch was posted; `more` when it was as large as batches get.
-    Posted { more: bool },
+    /// A batch of so many entries was posted; `more` when it was as large as batches get.
+    Posted { rows: usize, more: bool },
     /// Somebody else moved the mark, or a generation was opened: look again.
     Overtaken,
 }
@@ -56,6 +56,12 @@ pub(super) struct ShardState {
 }
 
 pub(super) type Held = OwnedMutexGuard<ShardState>;
+
+/// A mark to read on from, and whether SQL has just said it.
+pub(super) struct Start {
+    pub mark: Mark,
+    is_fresh: bool,
+}
 
 /// What this process has seen of a shard.
 #[derive(Clone, Copy, Debug, Default)]
@@ -166,52 +172,66 @@ impl Poster {
         let applied = self.ports.posting.apply(std::slice::from_ref(&batch)).await;
         let applied = applied.map_err(|error| refused(&batch, error))?.pop().unwrap_or_default();
         crate::fail_point!("after-commit-before-trim");
-        self.posted_batch(&mut state, &batch, &applied, most).await
+        let step = self.posted_batch(&mut state, &batch, &applied, most).await;
+        self.trim([(shard, &mut *state)]).await;
+        Ok(step)
     }
 
     /// What follows the mark, at most so many entries. From here on the mark counts as unknown, until
     /// the batch's fate is: the future may be dropped, and an answer lost.
     pub async fn read(&self, shard: u16, state: &mut ShardState, most: usize) -> Result<Next, PostError> {
         loop {
-            let is_fresh = state.mark.is_none();
-            let mark = self.mark(shard, state).await?;
-            // One more than a batch: the mark's own entry comes first.
-            let stream = self.ports.stream.read(shard, mark.at, most.saturating_add(1)).await?;
-            state.mark = None;
-            match checkpoint::next(shard, &mark, short(&stream, &mark, most)) {
-                // The mark is where a recovery, a restored database or another sidecar has put it.
-                Ok(Next::Nothing) | Err(_) if !is_fresh => {}
-                Ok(next) => return Ok(next),
-                Err(divergence) => {
-                    // Only when the mark is where it was: others may have posted and trimmed.
-                    let now = self.ports.posting.opened(shard).await.map_err(Unavailable::from)?;
-                    let stands = now.map(|opened| opened.mark) == Some(mark);
-                    return if stands { Err(PostError::Diverged(divergence)) } else { Ok(Next::Nothing) };
-                }
+            let start = self.start(shard, state).await?;
+            let stream = self.ports.stream.read(shard, start.mark.at, read_most(most)).await?;
+            if let Some(next) = self.follow(shard, state, &start, &stream, most).await? {
+                return Ok(next);
             }
         }
     }
 
-    /// What is left to do when a batch was posted, or overtaken.
-    pub async fn posted_batch(
+    /// Where to read the shard's stream from.
+    pub async fn start(&self, shard: u16, state: &mut ShardState) -> Result<Start, Unavailable> {
+        let is_fresh = state.mark.is_none();
+        Ok(Start { mark: self.mark(shard, state).await?, is_fresh })
+    }
+
+    /// What a stream that was read from there makes of it. `None`: the mark was an old one, read again.
+    pub async fn follow(
         &self,
+        shard: u16,
         state: &mut ShardState,
-        batch: &Batch,
-        applied: &Applied,
+        start: &Start,
+        stream: &[RawEntry],
         most: usize,
-    ) -> Result<Step, PostError> {
+    ) -> Result<Option<Next>, PostError> {
+        let Start { mark, is_fresh } = start;
+        state.mark = None;
+        match checkpoint::next(shard, mark, short(stream, mark, most)) {
+            // The mark is where a recovery, a restored database or another sidecar has put it.
+            Ok(Next::Nothing) | Err(_) if !is_fresh => Ok(None),
+            Ok(next) => Ok(Some(next)),
+            Err(divergence) => {
+                // Only when the mark is where it was: others may have posted and trimmed.
+                let now = self.ports.posting.opened(shard).await.map_err(Unavailable::from)?;
+                let stands = now.map(|opened| opened.mark) == Some(*mark);
+                if stands { Err(PostError::Diverged(divergence)) } else { Ok(Some(Next::Nothing)) }
+            }
+        }
+    }
+
+    /// What is left to do when a batch was posted, or overtaken; but for the trim.
+    pub async fn posted_batch(&self, state: &mut ShardState, batch: &Batch, applied: &Applied, most: usize) -> Step {
         if !applied.moved {
-            return Ok(Step::Overtaken);
+            return Step::Overtaken;
         }
         let (shard, more) = (batch.shard, batch.entries.len() >= most);
         state.mark = Some(batch.to);
         self.saw_posted(shard, batch.to.at);
         gauges::posted(batch.entries.len() as u64, applied.duplicates.len() as u64);
-        for (at, _, entry) in batch.entries.iter().filter(|(at, _, _)| applied.duplicates.contains(at)) {
-            compensate(&*self.ports.counters, shard, *at, entry).await;
+        for line in batch.entries.iter().filter(|line| applied.duplicates.contains(&line.at)) {
+            compensate(&*self.ports.counters, shard, line.at, &line.entry).await;
         }
-        self.trim(shard, &batch.to, state).await;
-        Ok(Step::Posted { more })
+        Step::Posted { rows: batch.entries.len(), more }
     }
 
     /// The stream begins a generation that SQL lacks: SQL was restored from an older copy. Opens it
@@ -245,19 +265,37 @@ impl Poster {
         }
     }
 
-    /// Only ever after the commit. Keeps the mark's entry and the retention tail before it. A trim
-    /// that failed is made up for by the next one.
-    async fn trim(&self, shard: u16, mark: &Mark, state: &mut ShardState) {
-        let keep_from = Position { seq: mark.at.seq.saturating_sub(self.settings.retention_entries), ..mark.at };
-        let trimmed = if state.trimmed.generation == keep_from.generation { state.trimmed.seq } else { 0 };
-        if keep_from.seq < trimmed.saturating_add(TRIM_ENTRIES_MIN) {
+    /// Only ever after the commit: to the marks that are known to be in SQL. A trim that failed is made up for by
+    /// the next one.
+    pub async fn trim<'s>(&self, shards: impl IntoIterator<Item = (u16, &'s mut ShardState)>) {
+        let (mut states, mut keep) = (Vec::new(), Vec::new());
+        for (shard, state) in shards {
+            if let Some(keep_from) = self.keep_from(state) {
+                states.push(state);
+                keep.push((shard, keep_from));
+            }
+        }
+        if keep.is_empty() {
             return;
         }
-        match self.ports.stream.trim(shard, keep_from).await {
-            Ok(()) => state.trimmed = keep_from,
-            Err(reason) => debug!(shard, %reason, "a stream could not be trimmed"),
+        match self.ports.stream.trim(&keep).await {
+            Ok(()) => states.into_iter().zip(keep).for_each(|(state, (_, keep_from))| state.trimmed = keep_from),
+            Err(reason) => debug!(%reason, "streams could not be trimmed"),
         }
     }
+
+    /// The first entry to keep, if enough can go: the mark's entry, and the retention tail before it.
+    fn keep_from(&self, state: &ShardState) -> Option<Position> {
+        let mark = state.mark?;
+        let keep_from = Position { seq: mark.at.seq.saturating_sub(self.settings.retention_entries), ..mark.at };
+        let trimmed = if state.trimmed.generation == keep_from.generation { state.trimmed.seq } else { 0 };
+        (keep_from.seq >= trimmed.saturating_add(TRIM_ENTRIES_MIN)).then_some(keep_from)
+    }
+}
+
+/// Entries to read for a batch: one more, because the mark's own comes first.
+pub(super) fn read_most(most: usize) -> usize {
+    most.saturating_add(1)
 }
 
 /// A stream that does not begin with the mark's entry gives one more than was asked for.

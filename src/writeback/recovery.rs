@@ -83,7 +83,7 @@ pub(super) async fn attach_shard(
             Look::Refused(sentence) => {
                 // What was compared may have moved while it was: only what stands still is refused.
                 if posting.opened(shard).await? == opened && is_still(stream.meta(shard).await?, meta) {
-                    stream.serve(shard, None);
+                    stream.stop(shard);
                     return Ok(Outcome::Refused(sentence));
                 }
             }
@@ -187,7 +187,7 @@ impl Recovery<'_> {
     async fn ahead(&mut self, mark: &Mark, fence: &ShardMeta) -> Result<Look, Unavailable> {
         loop {
             match self.poster.post(self.shard).await {
-                Ok(Step::Posted { more: true }) if self.lease().await? => {}
+                Ok(Step::Posted { more: true, .. }) if self.lease().await? => {}
                 Ok(Step::Posted { .. } | Step::Overtaken) => return Ok(Look::Again),
                 Ok(Step::Idle) => {
                     return Ok(Look::Refused(format!("the stream ends before Redis' last entry {}", Text(fence.top))));
@@ -310,13 +310,13 @@ impl Recovery<'_> {
         })))
     }
 
-    /// Looked at before and after: what was compared was said by the server of this attach.
+    /// What was compared was said by the server of this attach, or nothing is served.
     fn serve(&self, mark: &Mark) -> Result<(), Unavailable> {
-        self.check_era()?;
-        let stream = &self.poster.ports.stream;
-        stream.serve(self.shard, Some(mark.at.generation));
+        if !self.poster.ports.stream.serve(self.shard, mark.at.generation, self.server.era) {
+            return Err(Unavailable::Recovering);
+        }
         self.poster.saw_posted(self.shard, mark.at);
-        self.check_era().inspect_err(|_| stream.serve(self.shard, None))
+        Ok(())
     }
 
     fn check_era(&self) -> Result<(), Unavailable> {

@@ -35,6 +35,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The poll pause grows by doubling up to so many times the setting while nothing comes.
 const IDLE_DOUBLINGS: u32 = 3;
+/// Under load the pause grows, to so many times the setting: a transaction has a price of its own (the exchange with
+/// Redis, the marks, the flush), which many rows share. By this many rows posted it grows once more.
+const BUSY_POLLS_MAX: usize = 5;
+const ROWS_PER_POLL: usize = 16;
 /// Turns after the stop signal at most, to post what is left.
 const LAST_TURNS: usize = 1000;
 
@@ -45,8 +49,8 @@ pub enum Turn {
     Elsewhere,
     /// Nothing was left to post.
     Idle,
-    /// Batches were posted; `more` when there is surely more.
-    Busy { more: bool },
+    /// So many entries were posted; `more` when there is surely more.
+    Busy { rows: usize, more: bool },
     /// Redis or SQL did not answer.
     Away(Unavailable),
 }
@@ -144,7 +148,7 @@ impl Worker {
     }
 
     async fn judge(&self, round: Round) -> Turn {
-        let mut turn = if round.more { Turn::Busy { more: true } } else { Turn::Idle };
+        let mut turn = if round.more { Turn::Busy { rows: 0, more: true } } else { Turn::Idle };
         for (shard, step) in round.steps {
             let step = match step {
                 Err(error) => Err(self.poster.judge(shard, error).await),
@@ -158,12 +162,14 @@ impl Worker {
                 // Attach is at work on this shard; the others go on.
                 Err(PostError::Unavailable(Unavailable::Recovering)) => continue,
                 Err(PostError::Unavailable(reason)) => Turn::Away(reason),
-                Ok(Step::Posted { more }) => Turn::Busy { more },
-                Ok(Step::Overtaken) => Turn::Busy { more: true },
+                Ok(Step::Posted { rows, more }) => Turn::Busy { rows, more },
+                Ok(Step::Overtaken) => Turn::Busy { rows: 0, more: true },
             };
             turn = match (turn, next) {
                 (Turn::Away(reason), _) => Turn::Away(reason),
-                (Turn::Busy { more: true }, Turn::Busy { .. }) => Turn::Busy { more: true },
+                (Turn::Busy { rows, more }, Turn::Busy { rows: also, more: again }) => {
+                    Turn::Busy { rows: rows + also, more: more || again }
+                }
                 (_, next) => next,
             };
         }
@@ -240,8 +246,8 @@ impl Worker {
     fn pause(&self, turn: &Turn, idle: u32, away: u32) -> Duration {
         let poll = self.poster.settings.poll;
         match turn {
-            Turn::Busy { more: true } => Duration::ZERO,
-            Turn::Busy { more: false } => poll,
+            Turn::Busy { more: true, .. } => Duration::ZERO,
+            Turn::Busy { rows, more: false } => busy_pause(poll, *rows),
             Turn::Idle => poll.saturating_mul(1 << idle.saturating_sub(1).min(IDLE_DOUBLINGS)),
             Turn::Elsewhere => lease::LOOK,
             Turn::Away(_) => BACKOFF_MIN.saturating_mul(1 << away.saturating_sub(1).min(10)).min(BACKOFF_MAX),
@@ -250,5 +256,21 @@ impl Worker {
 
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pause after a turn that posted so many rows and left none.
+fn busy_pause(poll: Duration, rows: usize) -> Duration {
+    poll.saturating_mul((rows / ROWS_PER_POLL).clamp(1, BUSY_POLLS_MAX) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_grows_with_what_was_posted_and_is_bounded() {
+        let pauses = [1, 31, 32, 79, 80, 4096].map(|rows| busy_pause(Duration::from_millis(20), rows).as_millis());
+        assert_eq!(pauses, [20, 20, 40, 80, 100, 100]);
     }
 }

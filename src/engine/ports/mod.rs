@@ -23,7 +23,7 @@ pub use counters::{
     ResetCall, SettleCall, Status, UndoCall,
 };
 pub use outbox::{Closed, Due, Outbox, Owed};
-pub use posting::{Applied, Batch, Cause, Constants, Mark, Opened, Opening, Posting, compensation_id};
+pub use posting::{Applied, Batch, Cause, Constants, Line, Mark, Opened, Opening, Posting, compensation_id};
 pub use spool::{Spool, SpoolError};
 pub use store::{Audit, Drain, LedgerStore, Ledgered, Load, PolicyStore, Posted, StoreError, TariffVersion};
 pub use stream::{Digest, NO_DIGEST, Position, RawEntry, ServerFacts, ShardMeta, Stream, Tombstone};

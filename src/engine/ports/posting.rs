@@ -13,13 +13,32 @@ pub struct Mark {
     pub fence: u64,
 }
 
+/// An entry on its way into the ledger, with the bytes that its digest covers: the ledger keeps them, and they are
+/// what was read, so nobody packs an entry to have them.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub at: Position,
+    pub digest: Digest,
+    pub entry: Entry,
+    /// [`Entry::pack`] of `entry`.
+    pub payload: Vec<u8>,
+}
+
+impl Line {
+    /// Of an entry that no stream holds.
+    #[must_use]
+    pub fn of(at: Position, digest: Digest, entry: Entry) -> Self {
+        Self { at, digest, payload: entry.pack(), entry }
+    }
+}
+
 /// Entries of one shard to be posted in one transaction, moving its mark from `from` to `to`.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub shard: u16,
     pub from: Mark,
     pub to: Mark,
-    pub entries: Vec<(Position, Digest, Entry)>,
+    pub entries: Vec<Line>,
 }
 
 /// What posting a batch did.

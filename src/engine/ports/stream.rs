@@ -80,10 +80,31 @@ pub trait Stream: Send + Sync + 'static {
     /// Rewrites the append-only file and waits for it; nothing to do without one.
     async fn rewrite_aof(&self) -> Result<(), Unavailable>;
     async fn meta(&self, shard: u16) -> Result<Option<ShardMeta>, Unavailable>;
+    /// Of every shard below `shards`, in one exchange.
+    async fn metas(&self, shards: u16) -> Result<Vec<Option<ShardMeta>>, Unavailable> {
+        let mut metas = Vec::with_capacity(shards.into());
+        for shard in 0..shards {
+            metas.push(self.meta(shard).await?);
+        }
+        Ok(metas)
+    }
     /// Entries from `from` inclusive, oldest first.
     async fn read(&self, shard: u16, from: Position, most: usize) -> Result<Vec<RawEntry>, Unavailable>;
-    /// Drops what is older than `keep_from`.
-    async fn trim(&self, shard: u16, keep_from: Position) -> Result<(), Unavailable>;
+    /// Like [`read`](Stream::read), from places of many shards in one exchange; a shard whose stream cannot be
+    /// read has an error of its own.
+    async fn read_many(
+        &self,
+        from: &[(u16, Position)],
+        most: usize,
+    ) -> Result<Vec<Result<Vec<RawEntry>, Unavailable>>, Unavailable> {
+        let mut streams = Vec::with_capacity(from.len());
+        for (shard, at) in from {
+            streams.push(self.read(*shard, *at, most).await);
+        }
+        Ok(streams)
+    }
+    /// Drops what is older than the place, of each of these shards, in one exchange.
+    async fn trim(&self, keep_from: &[(u16, Position)]) -> Result<(), Unavailable>;
     /// Writes the shard's meta if what is there is still `expected`; false when it is not.
     async fn set_meta(&self, shard: u16, expected: Option<&ShardMeta>, meta: &ShardMeta) -> Result<bool, Unavailable>;
     /// Removes every key of the shard but its meta, as long as that is `fence` (every step looks again: a
@@ -97,8 +118,12 @@ pub trait Stream: Send + Sync + 'static {
     async fn restore(&self, shard: u16, fence: &ShardMeta, tombstones: &[Tombstone]) -> Result<bool, Unavailable>;
     /// Takes or renews a lease; true while `holder` has it.
     async fn lease(&self, name: &str, holder: &str, ttl_ms: u64) -> Result<bool, Unavailable>;
-    /// From now on calls for the shard are made under this generation; `None`: answer `Recovering`.
-    fn serve(&self, shard: u16, generation: Option<u32>);
+    /// From now on calls for the shard are made under this generation, if this still is `era`
+    /// ([`Counters::era`](super::Counters::era)), compared in the same step: what was found out of a server that has been
+    /// replaced serves nothing. Whether they are.
+    fn serve(&self, shard: u16, generation: u32, era: u64) -> bool;
+    /// From now on calls for the shard are answered `Recovering`.
+    fn stop(&self, shard: u16);
     /// Resolves when shards need attaching: a new server, a lost script, another generation.
     async fn needs_attach(&self);
 }

@@ -92,7 +92,7 @@ pub async fn a_mark_that_moved_leaves_everything_alone(place: &Place) {
         Mark { at: Position { generation: 2, seq: 0 }, ..mark },
         Mark { at: Position { generation: 1, seq: 1 }, ..mark },
     ] {
-        let entries = made.entries.iter().map(|(_, _, entry)| entry.clone()).collect();
+        let entries = made.entries.iter().map(|line| line.entry.clone()).collect();
         assert!(!apply(&store, &batch(1, from, entries)).await.unwrap().moved, "{from:?}");
     }
     assert_eq!(mark_of(&store, 1).await, Some(mark));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     engine::ports::{
-        AccountPatch, Applied, Batch, Cause, Digest, Mark, Opening, PolicyStore, Position, Posted, Posting, StoreError,
+        AccountPatch, Applied, Batch, Cause, Digest, Line, Mark, Opening, PolicyStore, Position, Posted, Posting,
+        StoreError,
     },
     quota::{
         clock::Millis,
@@ -102,10 +103,10 @@ pub fn batch(shard: u16, from: Mark, entries: Vec<Entry>) -> Batch {
         .zip(entries)
         .map(|(seq, entry)| {
             let at = Position { generation, seq };
-            (at, digest(at), entry)
+            Line::of(at, digest(at), entry)
         })
         .collect();
-    let (at, digest, _) = entries.last().expect("a batch has entries").clone();
+    let Line { at, digest, .. } = *entries.last().expect("a batch has entries");
     Batch { shard, from, to: Mark { at, digest, fence: from.fence }, entries }
 }
 

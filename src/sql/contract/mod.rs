@@ -12,6 +12,8 @@ mod cases_policy;
 mod cases_posting;
 mod cases_recovery;
 mod cases_values;
+#[path = "../../tests/harness/loopback.rs"]
+mod loopback;
 mod made;
 mod servers;
 #[path = "../../tests/harness/sql_server.rs"]

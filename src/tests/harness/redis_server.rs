@@ -91,6 +91,16 @@ impl RedisServer {
         Some(connection)
     }
 
+    /// CPU time that it has used so far.
+    pub fn cpu_time(&self) -> Duration {
+        let info: String = redis::cmd("INFO").arg("cpu").query(&mut self.connect()).expect("INFO");
+        let seconds = |name: &str| -> f64 {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|seconds| seconds.trim().parse().ok()).expect("CPU times")
+        };
+        Duration::from_secs_f64(seconds("used_cpu_user") + seconds("used_cpu_sys"))
+    }
+
     /// A plain blocking connection, to look at or tamper with what the server holds.
     pub fn connect(&self) -> redis::Connection {
         self.try_connect().expect("a connection to redis-server")

@@ -1,9 +1,10 @@
-//! Private PostgreSQL and MariaDB servers for tests: in folders and on ports of their own, gone at the
-//! end. Shared by every test that needs one (`#[path = "harness/sql_server.rs"] mod sql_server;`).
+//! Private PostgreSQL and MariaDB servers for tests: in folders and at addresses of their own, gone at the
+//! end. Shared by every test that needs one (`#[path = "harness/sql_server.rs"] mod sql_server;`, and
+//! `loopback.rs` likewise).
 #![allow(dead_code, reason = "each test uses another part of it")]
 
 use std::{
-    net::TcpListener,
+    net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -12,6 +13,8 @@ use std::{
 };
 
 use tempfile::TempDir;
+
+use super::loopback::Loopback;
 
 /// How long a server may take to come up before the test fails.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -37,6 +40,8 @@ pub enum Kind {
 pub struct SqlServer {
     pub kind: Kind,
     folder: TempDir,
+    /// Its own for as long as it lives: while it is killed nobody else takes its port.
+    loopback: Loopback,
     port: u16,
     child: Option<Child>,
     databases: AtomicU32,
@@ -128,7 +133,9 @@ impl SqlServer {
             run(Command::new("chown").arg(unprivileged()).arg(folder.path()));
         }
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        Self { kind, folder, port: free_port(), child: None, databases: AtomicU32::new(0), options }
+        let loopback = Loopback::claim();
+        let port = loopback.free_port();
+        Self { kind, folder, loopback, port, child: None, databases: AtomicU32::new(0), options }
     }
 
     /// Fills the server's folder by `init`, which takes seconds, or with a copy of what it once made.
@@ -157,8 +164,9 @@ impl SqlServer {
         self
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
+    /// Where it listens; the same for as long as it lives.
+    pub fn address(&self) -> SocketAddr {
+        (self.loopback.ip(), self.port).into()
     }
 
     fn data(&self) -> PathBuf {
@@ -175,10 +183,11 @@ impl SqlServer {
         let script = "set -e; new='openssl req -newkey rsa:2048 -nodes -batch'
             $new -x509 -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
             $new -subj /CN=server -keyout key.pem -out server.csr
-            echo 'subjectAltName=IP:127.0.0.1,DNS:localhost' >extensions
+            echo 'subjectAltName=IP:'$1',DNS:localhost' >extensions
             openssl x509 -req -days 2 -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile extensions -out cert.pem
             chmod 600 key.pem";
-        run(Command::new("sh").args(["-c", script]).current_dir(self.folder.path()));
+        let ip = self.loopback.ip().to_string();
+        run(Command::new("sh").args(["-c", script, "sh", &ip]).current_dir(self.folder.path()));
         if self.kind == Kind::Postgres && is_root() {
             run(Command::new("chown").args([unprivileged(), "key.pem", "cert.pem"]).current_dir(self.folder.path()));
         }
@@ -193,14 +202,14 @@ impl SqlServer {
 
     /// The address of a database, over TCP.
     pub fn url(&self, database: &str) -> String {
-        self.url_through(self.port, database)
+        self.url_through(self.address(), database)
     }
 
-    /// The same through a proxy on another port.
-    pub fn url_through(&self, port: u16, database: &str) -> String {
+    /// The same through a proxy that listens there.
+    pub fn url_through(&self, address: SocketAddr, database: &str) -> String {
         match self.kind {
-            Kind::Postgres => format!("postgres://{USER}@127.0.0.1:{port}/{database}"),
-            Kind::MariaDb => format!("mysql://{USER}:{PASSWORD}@127.0.0.1:{port}/{database}"),
+            Kind::Postgres => format!("postgres://{USER}@{address}/{database}"),
+            Kind::MariaDb => format!("mysql://{USER}:{PASSWORD}@{address}/{database}"),
         }
     }
 
@@ -215,18 +224,19 @@ impl SqlServer {
 
     /// The same, whatever comes of it.
     pub fn try_query(&self, database: &str, sql: &str) -> Output {
+        let (ip, port) = (self.loopback.ip().to_string(), self.port.to_string());
         let mut client = match self.kind {
             Kind::Postgres => {
                 let mut client = Command::new(postgres_program("psql"));
                 client.env("PGCONNECT_TIMEOUT", "5").args(["-X", "-q", "-A", "-t", "-F", "\t", "-U", USER]);
-                client.args(["-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+                client.args(["-v", "ON_ERROR_STOP=1", "-h", &ip, "-p", &port]);
                 client.args(["-d", if database.is_empty() { "postgres" } else { database }, "-c", sql]);
                 client
             }
             Kind::MariaDb => {
                 let mut client = Command::new(mariadb_program("mariadb"));
                 client.args(["--no-defaults", "--connect-timeout=5", "-N", "-B", "-u", USER]);
-                client.arg(format!("-p{PASSWORD}")).args(["-h", "127.0.0.1", "-P", &self.port.to_string()]);
+                client.arg(format!("-p{PASSWORD}")).args(["-h", &ip, "-P", &port]);
                 client.args(["-e", sql, "-D", if database.is_empty() { "mysql" } else { database }]);
                 client
             }
@@ -251,20 +261,18 @@ impl SqlServer {
             let _ = child.wait();
             let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             assert!(Instant::now() < until && !log.is_empty(), "{:?} did not come up:\n{log}", self.kind);
-            // Somebody else took the port meanwhile, or what was killed is not quite gone.
+            // What was killed is not quite gone.
             std::thread::sleep(Duration::from_millis(100));
-            if log.contains("already in use") {
-                self.port = free_port();
-            }
         }
     }
 
     fn command(&self) -> Command {
+        let (ip, port) = (self.loopback.ip().to_string(), self.port.to_string());
         let mut command = match self.kind {
             Kind::Postgres => {
                 let mut command = self.as_somebody(&postgres_program("postgres"));
                 command.arg("-D").arg(self.data()).arg("-k").arg(self.folder.path());
-                command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-c", "shared_buffers=32MB"]);
+                command.args(["-h", &ip, "-p", &port, "-c", "shared_buffers=32MB"]);
                 command
             }
             Kind::MariaDb => {
@@ -274,9 +282,8 @@ impl SqlServer {
                 command.arg(place("socket", &self.folder.path().join("sock")));
                 command.arg(place("pid-file", &self.folder.path().join("pid")));
                 command.arg(place("init-file", &self.folder.path().join("init.sql")));
-                command.args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-log-file-size=16M"]);
-                command.arg(NO_AIO);
-                command.arg(format!("--port={}", self.port));
+                command.args(["--skip-name-resolve", "--innodb-log-file-size=16M", NO_AIO]);
+                command.arg(format!("--bind-address={ip}")).arg(format!("--port={port}"));
                 if is_root() {
                     command.arg("--user=root");
                 }
@@ -309,6 +316,12 @@ impl SqlServer {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// CPU time that its processes have used so far.
+    pub fn cpu_time(&self) -> Duration {
+        let pid = self.child.as_ref().expect("a running server").id();
+        children_of(pid).into_iter().chain([pid]).map(cpu_time).sum()
     }
 
     /// The server stops answering, connections stay.
@@ -387,11 +400,6 @@ fn group_of(user: &str) -> String {
     passwd(user).and_then(|fields| fields.get(3).cloned()).expect("a user of this machine")
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
-}
-
 /// Debian keeps PostgreSQL's programs out of `PATH`, one folder per version.
 fn postgres_program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
@@ -438,6 +446,15 @@ fn children_of(pid: u32) -> Vec<u32> {
         next += 1;
     }
     found.split_off(1)
+}
+
+/// CPU time of a process, in hundredths of a second, as the kernel counts it.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name: state is the first field, user and system time the 12th and 13th.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let ticks: u64 = fields.iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
 }
 
 /// Processes that have ended by themselves are passed over.

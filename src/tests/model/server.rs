@@ -79,7 +79,7 @@ pub async fn real(socket: &Path) -> Real {
             now: quotad::quota::clock::Millis(0),
         };
         assert!(stream.set_meta(shard, None, &meta).await.expect("the shard is written"), "the shard is new");
-        stream.serve(shard, Some(GENERATION));
+        stream.serve(shard, GENERATION, counters.era());
     }
     Real { counters, stream }
 }

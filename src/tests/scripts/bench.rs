@@ -88,7 +88,7 @@ impl Bench {
         let top = quotad::engine::ports::Position { generation: GENERATION, seq: 0 };
         let meta = ShardMeta { top, digest: NO_DIGEST, open: true, now: Millis(0) };
         assert!(self.redis.set_meta(self.shard, None, &meta).await.unwrap());
-        self.redis.serve(self.shard, Some(GENERATION));
+        self.redis.serve(self.shard, GENERATION, self.redis.era());
     }
 
     pub async fn load(&self, counters: &AccountCounters) {

@@ -77,7 +77,7 @@ async fn a_server_killed_and_started_again_is_found_and_must_be_attached() {
     // It reconnects by itself, and serves nothing: this is another server now.
     until(&bench, |answer| matches!(answer, Err(Unavailable::Recovering))).await;
     tokio::time::timeout(REPAIR_MAX, bench.redis.needs_attach()).await.expect("an attach is asked for");
-    bench.redis.serve(bench.shard, Some(GENERATION));
+    bench.redis.serve(bench.shard, GENERATION, bench.redis.era());
     until(&bench, |answer| matches!(answer, Err(Unavailable::Recovering))).await;
     let after = loop {
         if let Ok(facts) = bench.redis.server().await {
@@ -86,10 +86,33 @@ async fn a_server_killed_and_started_again_is_found_and_must_be_attached() {
         tokio::task::yield_now().await;
     };
     assert_ne!(before, after);
-    bench.redis.serve(bench.shard, Some(GENERATION));
+    bench.redis.serve(bench.shard, GENERATION, bench.redis.era());
     served(&bench).await;
     assert_eq!(bench.reserve(&ask("r1", 100)).await.status, Status::Replayed, "what was answered is still there");
     assert_eq!(bench.settle("r1", 70).await.status, Status::Done);
+}
+
+/// The stream side has four connections, and more than four commands at once. Whoever waits for one that answers
+/// late has not lost the server.
+#[tokio::test]
+async fn a_stream_side_that_is_busy_waits_for_its_turn_and_asks_for_no_attach() {
+    let bench = Bench::new(1_000).await;
+    let ask_all = || async { futures_util::future::join_all((0..8).map(|_| bench.redis.meta(bench.shard))).await };
+    ask_all().await.into_iter().for_each(|meta| assert!(meta.is_ok_and(|meta| meta.is_some())));
+    bench.redis.needs_attach().await;
+    bench.server.signal("STOP");
+    let goes_on = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        bench.server.signal("CONT");
+    };
+    let (answers, ()) = tokio::join!(ask_all(), goes_on);
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    bench.server.signal("STOP");
+    let answers = ask_all().await;
+    bench.server.signal("CONT");
+    assert!(answers.iter().all(|answer| matches!(answer, Err(Unavailable::Timeout))), "{answers:?}");
+    let asked = tokio::time::timeout(Duration::from_millis(50), bench.redis.needs_attach()).await;
+    assert!(asked.is_err(), "an attach was asked for");
 }
 
 #[tokio::test]

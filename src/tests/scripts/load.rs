@@ -99,10 +99,10 @@ async fn another_generation_answers_generation_and_stops_the_shard() {
     let mut next = ShardMeta { open: true, ..meta };
     next.top.generation += 1;
     assert!(bench.redis.set_meta(bench.shard, Some(&fenced), &next).await.unwrap());
-    bench.redis.serve(bench.shard, Some(meta.top.generation));
+    bench.redis.serve(bench.shard, meta.top.generation, bench.redis.era());
     assert_eq!(bench.reserve(&ask("r1", 1)).await.status, Status::Generation, "an old generation");
-    bench.redis.serve(bench.shard, Some(next.top.generation));
+    bench.redis.serve(bench.shard, next.top.generation, bench.redis.era());
     assert_eq!(bench.reserve(&ask("r1", 1)).await.status, Status::Done);
-    bench.redis.serve(bench.shard, None);
+    bench.redis.stop(bench.shard);
     assert!(matches!(bench.redis.due(bench.shard, 1).await, Err(Unavailable::Recovering)));
 }

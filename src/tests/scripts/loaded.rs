@@ -120,7 +120,7 @@ async fn the_loaded_accounts_of_a_shard_are_listed_in_pages() {
     assert!(pages > 1);
     assert_eq!(found.len(), 1_201, "these and the bench's own");
     assert!(mine.iter().all(|account| found[account] == Millis(7)));
-    bench.redis.serve(bench.shard, None);
+    bench.redis.stop(bench.shard);
     assert!(matches!(bench.redis.loaded(bench.shard, 0).await, Err(Unavailable::Recovering)));
 }
 

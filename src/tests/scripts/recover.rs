@@ -1,7 +1,7 @@
 //! Restoring tombstones and wiping: under a fence, and under that fence alone.
 
 use quotad::{
-    engine::ports::{Position, ShardMeta, Stream, Tombstone},
+    engine::ports::{Counters, Position, ShardMeta, Stream, Tombstone},
     quota::clock::Millis,
 };
 
@@ -59,7 +59,7 @@ async fn tombstones_are_restored_where_none_are_and_only_under_their_fence() {
     assert!(after[&name("t1099")].1, "a tombstone has a time to live");
     assert_eq!(after[&name("r2")], before[&name("r2")], "what is there stays");
     bench.redis.set_meta(bench.shard, Some(&fence), &open).await.unwrap();
-    bench.redis.serve(bench.shard, Some(GENERATION));
+    bench.redis.serve(bench.shard, GENERATION, bench.redis.era());
     assert_eq!(bench.record("t7").await, Some(settled));
     assert_eq!(bench.record("r2").await, Some(held));
 }

@@ -65,7 +65,7 @@ impl Behind {
         read(&self.bench).check_redone(&self.before, &read(original));
         let open = ShardMeta { open: true, ..self.fence };
         assert!(self.bench.redis.set_meta(self.bench.shard, Some(&self.fence), &open).await.unwrap());
-        self.bench.redis.serve(self.bench.shard, Some(open.top.generation));
+        self.bench.redis.serve(self.bench.shard, open.top.generation, self.bench.redis.era());
         self.bench
     }
 }
@@ -239,7 +239,7 @@ async fn a_row_goes_on_from_an_older_generation() {
     let meta = bench.redis.meta(bench.shard).await.unwrap().unwrap();
     let next = ShardMeta { top: Position { generation: meta.top.generation + 2, seq: 0 }, ..meta };
     assert!(bench.redis.set_meta(bench.shard, Some(&meta), &next).await.unwrap());
-    bench.redis.serve(bench.shard, Some(next.top.generation));
+    bench.redis.serve(bench.shard, next.top.generation, bench.redis.era());
     act(&bench, "settle").await;
     let row = bench.redis.read(bench.shard, next.top, 1).await.unwrap().remove(0);
     assert_eq!(row.at, Position { seq: 1, ..next.top });

@@ -1,7 +1,7 @@
 //! The stream side: meta, reading, trimming, wiping, leases, what a server says of itself.
 
 use quotad::{
-    engine::ports::{Position, ShardMeta, Stream},
+    engine::ports::{Counters, Position, ShardMeta, Stream},
     quota::{clock::Millis, entry::Kind},
     redis::Config,
 };
@@ -25,9 +25,33 @@ async fn the_stream_is_read_from_a_place_on_and_trimmed_before_one() {
     let seqs =
         |entries: Vec<quotad::engine::ports::RawEntry>| entries.iter().map(|entry| entry.at.seq).collect::<Vec<_>>();
     assert_eq!(seqs(bench.redis.read(bench.shard, at(2), 2).await.unwrap()), [2, 3]);
-    bench.redis.trim(bench.shard, at(4)).await.unwrap();
+    bench.redis.trim(&[(bench.shard, at(4))]).await.unwrap();
     assert_eq!(seqs(bench.redis.read(bench.shard, at(0), 10).await.unwrap()), [4, 5]);
     assert!(bench.redis.read(bench.shard + 1, at(0), 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn many_shards_are_asked_in_one_exchange_and_one_that_is_broken_fails_alone() {
+    let bench = Bench::new(1_000).await;
+    for n in 1..=5 {
+        ask(&format!("c{n}"), n).charge(&bench, false, false).await;
+    }
+    let [empty, broken] = [bench.shard + 1, bench.shard + 2].map(|shard| shard % bench.redis.shards());
+    let mut connection = bench.server.connect();
+    redis::cmd("SET").arg(format!("q{{{broken}}}l")).arg("no stream").exec(&mut connection).unwrap();
+    let streams = bench.redis.read_many(&[(empty, at(0)), (bench.shard, at(4)), (broken, at(0))], 9).await.unwrap();
+    let [nothing, entries, error] = <[_; 3]>::try_from(streams).unwrap();
+    assert_eq!(nothing.unwrap(), []);
+    assert_eq!(entries.unwrap(), bench.redis.read(bench.shard, at(4), 9).await.unwrap());
+    assert!(error.is_err_and(|error| error.to_string().contains("WRONGTYPE")));
+    assert!(bench.redis.trim(&[(broken, at(3)), (bench.shard, at(3))]).await.is_err());
+    assert_eq!(bench.redis.read(bench.shard, at(0), 9).await.unwrap().len(), 3, "the others are trimmed");
+    let metas = bench.redis.metas(bench.redis.shards()).await.unwrap();
+    assert_eq!(metas.len(), usize::from(bench.redis.shards()));
+    for (shard, meta) in (0..).zip(metas) {
+        assert_eq!(meta.is_some(), shard == bench.shard);
+        assert_eq!(meta, bench.redis.meta(shard).await.unwrap());
+    }
 }
 
 #[tokio::test]

@@ -60,8 +60,8 @@ async fn another_server_is_rewritten_before_it_is_served() {
     assert_eq!((report.run_id.as_str(), report.recovered.len()), ("run-2", usize::from(SHARDS)));
     let log = scene.stream.state().log.clone();
     let place = |what: &str| log.iter().position(|line| line == what).expect(what);
-    assert!(place("serve 3 None") < place("rewrite"), "{log:?}");
-    assert!(place("rewrite") < place("serve 0 Some(2)"), "{log:?}");
+    assert!(place("stop 3") < place("rewrite"), "{log:?}");
+    assert!(place("rewrite") < place("serve 0 2"), "{log:?}");
     assert!(!log.iter().any(|line| line.starts_with("wipe")), "the same data goes on");
     scene.stream.state().log.clear();
     sidecar.attach.run_once().await.unwrap();
@@ -183,7 +183,7 @@ async fn an_attach_to_a_server_that_was_replaced_serves_nothing() {
     scene.stream.state().served.clear();
     // Between the question who the server is and the serving, another one takes over.
     let moves = async {
-        scene.counters.era.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        scene.stream.era.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
     };
     let (attached, ()) = tokio::join!(next.attach.run_once(), moves);
     assert!(attached.is_err_and(|error| error.is_transient()));

@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 
 use async_trait::async_trait;
@@ -32,15 +29,13 @@ pub struct FakeCounters {
     done: Mutex<HashSet<String>>,
     /// Accounts that are not loaded.
     pub absent: Mutex<HashSet<String>>,
-    /// See [`Counters::era`]: moved by the tests.
-    pub era: AtomicU64,
 }
 
 type Answer = Result<Reply, Unavailable>;
 
 impl FakeCounters {
     pub fn new(stream: Arc<FakeStream>, shards: u16) -> Self {
-        Self { stream, shards, done: Mutex::default(), absent: Mutex::default(), era: AtomicU64::new(0) }
+        Self { stream, shards, done: Mutex::default(), absent: Mutex::default() }
     }
 }
 
@@ -152,7 +147,7 @@ impl Counters for FakeCounters {
         unimplemented!("not write-back's")
     }
     fn era(&self) -> u64 {
-        self.era.load(Ordering::SeqCst)
+        self.stream.era.load(Ordering::SeqCst)
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -42,6 +45,8 @@ pub struct FakeStream {
     state: Mutex<State>,
     pub budget: Arc<Budget>,
     pub attach_needed: Notify,
+    /// See [`Counters::era`](quotad::engine::ports::Counters::era): moved by the tests.
+    pub era: AtomicU64,
 }
 
 impl FakeStream {
@@ -65,7 +70,7 @@ impl FakeStream {
             restored: HashMap::new(),
             leases: HashMap::new(),
         };
-        Self { state: Mutex::new(state), budget: Arc::default(), attach_needed: Notify::new() }
+        Self { state: Mutex::new(state), budget: Arc::default(), attach_needed: Notify::new(), era: AtomicU64::new(0) }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -149,14 +154,16 @@ impl Stream for FakeStream {
         })
     }
 
-    async fn trim(&self, shard: u16, keep_from: Position) -> Result<(), Unavailable> {
+    async fn trim(&self, keep_from: &[(u16, Position)]) -> Result<(), Unavailable> {
         self.call(|state| {
             if state.refuse_trim {
                 return Err(Unavailable::Timeout);
             }
-            state.log.push(format!("trim {shard}"));
-            if let Some(shard) = state.shards.get_mut(&shard) {
-                shard.entries.retain(|entry| entry.at >= keep_from);
+            for (shard, keep_from) in keep_from {
+                state.log.push(format!("trim {shard}"));
+                if let Some(shard) = state.shards.get_mut(shard) {
+                    shard.entries.retain(|entry| entry.at >= *keep_from);
+                }
             }
             Ok(())
         })?
@@ -225,10 +232,20 @@ impl Stream for FakeStream {
         })
     }
 
-    fn serve(&self, shard: u16, generation: Option<u32>) {
+    fn serve(&self, shard: u16, generation: u32, era: u64) -> bool {
         let mut state = self.state();
-        state.served.insert(shard, generation);
-        state.log.push(format!("serve {shard} {generation:?}"));
+        let serves = self.era.load(Ordering::SeqCst) == era;
+        if serves {
+            state.served.insert(shard, Some(generation));
+            state.log.push(format!("serve {shard} {generation}"));
+        }
+        serves
+    }
+
+    fn stop(&self, shard: u16) {
+        let mut state = self.state();
+        state.served.insert(shard, None);
+        state.log.push(format!("stop {shard}"));
     }
 
     async fn needs_attach(&self) {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use quotad::{
-    engine::ports::{Batch, Cause, Drain, Opening, Posting, ShardMeta},
+    engine::ports::{Batch, Cause, Drain, Line, Opening, Posting, ShardMeta},
     quota::{
         clock::Millis,
         entry::{Entry, Kind, LogFields},
@@ -343,7 +343,7 @@ async fn a_poster_of_the_old_life_commits_nothing() {
     let tail = scene.stream.shard(1).entries.split_off(5);
     let entries = tail.into_iter().map(|raw| {
         (to.at, to.digest) = (raw.at, raw.digest);
-        (raw.at, raw.digest, Entry::unpack(&raw.payload).unwrap())
+        Line::of(raw.at, raw.digest, Entry::unpack(&raw.payload).unwrap())
     });
     let entries = entries.collect();
     let late = Batch { shard: 1, from, to, entries };
