@@ -42,10 +42,15 @@ test: need-build ## Run all tests, with real Redis and SQL servers
 	cargo test --release --workspace --features quotad/faults --doc
 	cargo nextest run --release --workspace --features quotad/faults
 
+# What is told in the end is kept in target/soak.md, to be put into loadtest/results; its last line is all of it.
 soak: need-build ## Random faults on real processes: SEEDS of them, from seed FIRST
 	@.ci/need redis postgres mariadb
+	mkdir -p target && failed=0; \
 	QUOTAD_FAULT_SEEDS=$(SEEDS) QUOTAD_FAULT_FIRST=$(FIRST) \
-	  cargo test --release --package quotad --features faults --test faults random_faults -- --nocapture
+	  cargo test --release --package quotad --features faults --test faults random_faults -- --nocapture \
+	  | tee target/soak.log || failed=1; \
+	sed -n '/^## Random faults/,/^soak: /p' target/soak.log >target/soak.md; \
+	tail -n 1 target/soak.md; exit $$failed
 
 # With --release, so that C code is compiled once for lint, test and run.
 lint: need-build ## Formatting, clippy without warnings, unused dependencies

@@ -57,7 +57,7 @@ impl Database {
             }
             Some(server) => {
                 assert!(server.database().ends_with(NAME));
-                let link = Link::to(target(&server));
+                let link = Link::to(Target::Tcp(server.address()));
                 Place::Server { server: Box::new(server), link }
             }
         };
@@ -68,7 +68,7 @@ impl Database {
     pub fn url(&self) -> String {
         match &self.place {
             Place::File(_) => self.direct_url(),
-            Place::Server { server, link } => server.url_through(link.address().port(), NAME),
+            Place::Server { server, link } => server.url_through(link.address(), NAME),
         }
     }
 
@@ -114,12 +114,8 @@ impl Database {
     }
 
     fn server(&mut self, act: impl FnOnce(&mut SqlServer)) {
-        let Place::Server { server, link } = &mut self.place else { panic!("a file is no server") };
-        let port = server.port();
+        let Place::Server { server, .. } = &mut self.place else { panic!("a file is no server") };
         act(server);
-        if server.port() != port {
-            link.lead_to(target(server));
-        }
     }
 
     pub fn kill(&mut self) {
@@ -157,10 +153,6 @@ impl Database {
             Place::Server { .. } => self.server(|server| server.restore_from(name)),
         }
     }
-}
-
-fn target(server: &SqlServer) -> Target {
-    Target::Tcp(([127, 0, 0, 1], server.port()).into())
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -152,6 +152,22 @@ pub fn stores(state: &SqlState, shards: &[Shard], findings: &Findings) {
     }
 }
 
+/// I15: what was denied left nothing behind, neither a row of the ledger nor a memory in Redis.
+pub fn denied(state: &SqlState, stories: &[Story], shards: &[Shard], findings: &Findings) {
+    let ledger = Ledger::new(state);
+    for story in stories {
+        let Some(call) = story.calls.first().filter(|call| call.denied()) else { continue };
+        let name = match call.verb {
+            Verb::Debit => format!("{}/d/{}", story.account, call.id),
+            _ => format!("{}/{}", story.account, call.id),
+        };
+        let remembered = shards.iter().any(|shard| shard.known.contains(&name));
+        if remembered || !ledger.of(&story.account, &call.id).is_empty() {
+            findings.violation(format!("I15: denied, but not without a trace: {story}"));
+        }
+    }
+}
+
 pub fn findings_of(sentences: Vec<String>, findings: &Findings) {
     sentences.into_iter().for_each(|sentence| findings.violation(sentence));
 }

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use super::{
     dice::Dice,
     http::Http,
     journal::{Call, Findings, Reply, Story, Verb, now},
+    patience::Patience,
     plan::AccountPlan,
     sidecar::ADMIN_TOKEN,
     story,
@@ -52,7 +53,7 @@ pub struct Client {
     pub dice: Dice,
     pub accounts: Vec<AccountPlan>,
     /// How long the end of a run may take: everything works again by then.
-    pub finish: Duration,
+    pub finish: Patience,
     pub wire: Wire,
 }
 
@@ -69,19 +70,19 @@ impl Client {
     pub fn run(mut self, phase: &Phase) -> Vec<Story> {
         let (mut open, mut told): (Vec<Story>, Vec<Story>) = (Vec::new(), Vec::new());
         let mut stories = 0;
-        let mut finish_by = None;
+        let mut finish = None;
         loop {
             if phase.is(Phase::PAUSE) {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
             }
             if phase.is(Phase::FINISH) {
-                let by = *finish_by.get_or_insert_with(|| Instant::now() + self.finish);
+                let finish = finish.get_or_insert_with(|| self.finish.anew());
                 open.iter_mut().for_each(|story| story.late = false);
                 if open.is_empty() {
                     return told;
                 }
-                if Instant::now() > by {
+                if finish.is_over() {
                     for story in &open {
                         self.wire.findings.violation(format!("no answer until the end: {story}"));
                     }

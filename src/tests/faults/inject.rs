@@ -184,7 +184,9 @@ impl World {
 
     /// The replica hears nothing for a while, then takes over.
     fn fail_over(&mut self, lag_ms: u64) {
-        let Some((replica, link)) = self.replica.take() else { return };
+        // Should this panic, the replica ends before its link does.
+        let Some(pair) = self.replica.take() else { return };
+        let (replica, link) = (&pair.0, &pair.1);
         let begun = Instant::now();
         let linked = || {
             let info: String = redis::cmd("INFO").arg("replication").query(&mut replica.connect()).unwrap_or_default();
@@ -201,6 +203,6 @@ impl World {
         if let Some(proxy) = &self.proxy {
             proxy.lead_to(replica.socket());
         }
-        self.redis = replica;
+        self.redis = pair.0;
     }
 }

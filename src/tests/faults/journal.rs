@@ -53,6 +53,11 @@ impl Call {
         self.reply.as_ref().is_some_and(|reply| reply.status != 200)
     }
 
+    /// Denied at the first attempt: no other one can have been carried out.
+    pub fn denied(&self) -> bool {
+        self.tries == 1 && self.reply.as_ref().is_some_and(|reply| matches!(reply.status, 402 | 403 | 429))
+    }
+
     /// Refused, but an earlier attempt may have been on its way: it may have been done afterwards.
     pub fn ambiguous(&self) -> bool {
         self.refused() && self.tries > 1

@@ -14,7 +14,10 @@ mod fault;
 mod http;
 mod inject;
 mod journal;
+#[path = "../harness/loopback.rs"]
+mod loopback;
 mod mutants;
+mod patience;
 mod plan;
 #[path = "../harness/process.rs"]
 mod process;
@@ -23,14 +26,18 @@ mod proxy;
 mod redis_files;
 #[path = "../harness/redis_server.rs"]
 mod redis_server;
+mod rest;
 mod run;
 mod sidecar;
 mod snapshot;
+#[path = "../harness/socket.rs"]
+mod socket;
 mod sql;
 #[path = "../harness/sql_server.rs"]
 mod sql_server;
 mod story;
 mod summary;
+mod windows;
 mod world;
 
 use std::sync::Arc;

@@ -39,6 +39,8 @@ pub struct Plan {
     pub mutant: Option<&'static str>,
     /// How often write-back looks when there was nothing.
     pub poll_ms: u64,
+    /// Accounts leave Redis when nobody uses them for so long.
+    pub unload_idle_ms: Option<u64>,
 }
 
 /// Nothing happens for this long after the last fault.
@@ -50,18 +52,21 @@ impl Plan {
     pub fn calm(seed: u64) -> Self {
         let mut dice = Dice::new(seed).fork(1);
         let accounts = 2 + dice.below(5);
+        // What came later has dice of its own, so that seeds stay what they were.
+        let mut later = Dice::new(seed).fork(5);
         Self {
             seed,
             backend: Backend::Sqlite,
             sidecars: 1 + dice.below(3),
             shards: dice.pick(&[1, 2, 3, 4]),
-            accounts: (0..accounts).map(|number| AccountPlan::draw(number, &mut dice)).collect(),
+            accounts: (0..accounts).map(|number| AccountPlan::draw(number, &mut dice).rolling(&mut later)).collect(),
             clients: 2 + dice.below(2),
             fsync: dice.pick(&["everysec", "always"]),
             proxied: dice.chance(75),
             faults: Vec::new(),
             mutant: None,
             poll_ms: 20,
+            unload_idle_ms: later.chance(20).then(|| later.millis(30..=200)),
         }
     }
 
@@ -137,5 +142,17 @@ impl AccountPlan {
             "limits": limits,
         });
         Self { name: format!("a{number}"), fields, keys }
+    }
+
+    /// Some have a window that ends while the seed runs.
+    fn rolling(mut self, dice: &mut Dice) -> Self {
+        if dice.chance(40) {
+            let limit = json!({
+                "platform": dice.pick(&["*", "openai"]), "model": "*", "metric": "cost",
+                "period": dice.pick(&["rolling:1", "rolling:2"]), "cap": dice.pick(&[20_000, 200_000]),
+            });
+            self.fields["limits"].as_array_mut().expect("a list").push(limit);
+        }
+        self
     }
 }

@@ -14,10 +14,12 @@ use super::{
     dice::Dice,
     fault::Fault,
     journal::{Call, Findings, Story, Verb},
+    patience::Patience,
     plan::{LAST_CALM_MS, Plan},
+    rest,
     snapshot::{self, SqlState},
     sql::Servers,
-    story,
+    story, windows,
     world::World,
 };
 
@@ -111,7 +113,7 @@ fn drive(world: &mut World, outcome: &mut Outcome) {
     let mut stories = std::thread::scope(|scope| {
         let client = |number: usize| {
             let dice = Dice::new(world.plan.seed).fork(100 + number as u64);
-            let (accounts, finish) = (world.plan.accounts.clone(), world.plan.within(FINISH));
+            let (accounts, finish) = (world.plan.accounts.clone(), world.patience(FINISH));
             Client { number, dice, accounts, finish, wire: wire.clone() }
         };
         let clients: Vec<Client> = (0..world.plan.clients).map(client).collect();
@@ -171,14 +173,13 @@ fn during(world: &World) {
     }
 }
 
-/// Asks until it is there; `None` after `within`.
-fn wait<T>(within: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let begun = Instant::now();
+/// Asks until it is there; `None` when patience ends.
+pub fn wait<T>(mut patience: Patience, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     loop {
         if let Some(answer) = ask() {
             return Some(answer);
         }
-        if begun.elapsed() > within {
+        if patience.is_over() {
             return None;
         }
         std::thread::sleep(LOOK_AGAIN);
@@ -188,7 +189,7 @@ fn wait<T>(within: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
 /// Until SQL knows the first balance of every account.
 fn wait_opened(world: &mut World) {
     let wanted = world.plan.accounts.len();
-    let opened = wait(SETTLE, || {
+    let opened = wait(world.patience(SETTLE), || {
         let state = SqlState::read(world).ok()?;
         (state.rows.iter().filter(|row| row.kind == "initial").count() == wanted).then_some(())
     });
@@ -198,7 +199,7 @@ fn wait_opened(world: &mut World) {
 /// Until SQL has everything that Redis has.
 fn wait_posted(world: &mut World) -> Option<SqlState> {
     let mut last = String::new();
-    let posted = wait(world.plan.within(SETTLE), || {
+    let posted = wait(world.patience(SETTLE), || {
         world.refresh();
         let (shards, state) = (snapshot::shards(world).ok()?, SqlState::read(world).ok()?);
         let behind: Vec<String> = shards
@@ -218,7 +219,7 @@ fn wait_posted(world: &mut World) -> Option<SqlState> {
     posted
 }
 
-fn finish(world: &mut World, wire: &Wire, stories: &mut [Story], dice: &mut Dice, outcome: &mut Outcome) {
+fn finish(world: &mut World, wire: &Wire, stories: &mut Vec<Story>, dice: &mut Dice, outcome: &mut Outcome) {
     let findings = Arc::clone(&world.findings);
     let Some(state) = wait_posted(world) else { return };
     if world.plan.mutant.is_some() && findings.any() {
@@ -232,10 +233,11 @@ fn finish(world: &mut World, wire: &Wire, stories: &mut [Story], dice: &mut Dice
         for (call, posted) in story.calls.iter_mut().zip(posted) {
             let repeats = call.done() && call.moves_money() && call.verb != Verb::Partial;
             if repeats && findings.lost_since(call.asked_at()) {
-                resend(wire, call, posted, dice);
+                resend(world, wire, call, posted, dice);
             }
         }
     }
+    rest::without_sql(world, wire, stories, dice);
     give_back(world, wire, stories, dice);
     let Some(mut state) = wait_posted(world) else { return };
     if !Ledger::uncompensated(&state).is_empty() {
@@ -245,17 +247,22 @@ fn finish(world: &mut World, wire: &Wire, stories: &mut [Story], dice: &mut Dice
     check::ledger(&state, &findings, findings.lost_since(0));
     check::stories(&state, stories, &findings);
     match snapshot::shards(world) {
-        Ok(shards) => check::stores(&state, &shards, &findings),
+        Ok(shards) => {
+            check::stores(&state, &shards, &findings);
+            check::denied(&state, stories, &shards, &findings);
+            windows::check(&state, &shards, &findings);
+        }
         Err(error) => findings.violation(format!("Redis cannot be read in the end: {error}")),
     }
+    rest::balances(world, &state);
     reconcile(world);
     outcome.rows = state.rows.len();
     outcome.closed = state.generations.iter().filter(|generation| generation.closed_at.is_some()).count();
 }
 
 /// Once more, with the same content. What is `posted` both sides know: it must be answered as replayed.
-fn resend(wire: &Wire, call: &mut Call, posted: bool, dice: &mut Dice) {
-    match wait(RESEND, || wire.send(call, dice)) {
+fn resend(world: &World, wire: &Wire, call: &mut Call, posted: bool, dice: &mut Dice) {
+    match wait(world.patience(RESEND), || wire.send(call, dice)) {
         Some(reply) if reply.status == 200 => {
             if posted && reply.body["replayed"] != true {
                 wire.findings.violation(format!("I5: posted, and done once more: {call:?} -> {reply:?}"));
@@ -271,7 +278,7 @@ fn resend(wire: &Wire, call: &mut Call, posted: bool, dice: &mut Dice) {
 /// Until nothing is held: what a loss brought back to life is released.
 fn give_back(world: &mut World, wire: &Wire, stories: &[Story], dice: &mut Dice) {
     let mut last = Vec::new();
-    let none = wait(world.plan.within(SETTLE), || {
+    let none = wait(world.patience(SETTLE), || {
         world.refresh();
         last = snapshot::shards(world).ok()?.into_iter().flat_map(|shard| shard.holds).collect();
         for hold in &last {
@@ -290,7 +297,7 @@ fn give_back(world: &mut World, wire: &Wire, stories: &[Story], dice: &mut Dice)
 
 fn wait_compensated(world: &mut World) -> Option<SqlState> {
     for attempt in 0..2 {
-        let done = wait(COMPENSATE, || {
+        let done = wait(world.patience(COMPENSATE), || {
             let state = SqlState::read(world).ok()?;
             Ledger::uncompensated(&state).is_empty().then_some(())
         });
@@ -310,7 +317,7 @@ fn wait_compensated(world: &mut World) -> Option<SqlState> {
 /// quotad itself finds no difference either, windows and keys included.
 fn reconcile(world: &mut World) {
     let mut last = json!(null);
-    let same = wait(world.plan.within(SETTLE), || {
+    let same = wait(world.patience(SETTLE), || {
         world.refresh();
         let admin = world.sidecars.iter_mut().find_map(super::sidecar::Sidecar::admin)?;
         let answer = admin.try_call("POST", "/admin/v1/reconcile", &[], b"{}").ok()?;

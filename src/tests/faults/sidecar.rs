@@ -14,6 +14,8 @@ pub const ADMIN_TOKEN: &str = "admin-token-of-the-fault-tests";
 pub struct Sidecar {
     pub number: usize,
     folder: PathBuf,
+    /// Where to listen, on any port.
+    listen: SocketAddr,
     env: Vec<(String, String)>,
     child: Option<Child>,
     /// Numbers the logs.
@@ -24,10 +26,10 @@ pub struct Sidecar {
 
 impl Sidecar {
     /// Not yet started. `env` without the prefix that all settings have.
-    pub fn new(number: usize, folder: PathBuf, settings: &[(&str, String)]) -> Self {
+    pub fn new(number: usize, folder: PathBuf, listen: SocketAddr, settings: &[(&str, String)]) -> Self {
         std::fs::create_dir_all(&folder).expect("a data directory");
         let env = settings.iter().map(|(name, value)| (format!("QUOTAD_{}", name.to_uppercase()), value.clone()));
-        Self { number, folder, env: env.collect(), child: None, starts: 0, address: None, armed: false }
+        Self { number, folder, listen, env: env.collect(), child: None, starts: 0, address: None, armed: false }
     }
 
     fn log(&self, start: usize) -> PathBuf {
@@ -41,7 +43,8 @@ impl Sidecar {
         self.armed = fail_points.is_some();
         let log = File::create(self.log(self.starts)).expect("a log file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_quotad"));
-        command.args(["serve", "--gateway-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        let listen = self.listen.to_string();
+        command.args(["serve", "--gateway-listen", &listen, "--admin-listen", &listen]);
         command.env_clear().envs(self.env.iter().cloned()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("QUOTAD_ADMIN_TOKEN", ADMIN_TOKEN).env("QUOTAD_DATA", self.folder.join("data"));
         if let Some(fail_points) = fail_points {

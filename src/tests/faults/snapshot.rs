@@ -1,9 +1,9 @@
 //! What Redis and SQL hold, read past everything that quotad would say about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quotad::quota::{
-    counter::{Head, KeyCounter},
+    counter::{Head, KeyCounter, WindowCounter, WindowCounters},
     packed::Unpacker,
     reservation::{Record, State},
 };
@@ -37,6 +37,15 @@ pub struct Sum {
 }
 
 #[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Window {
+    pub account: String,
+    pub field: String,
+    pub code: i64,
+    pub start_s: i64,
+    pub used: i64,
+}
+
+#[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Mark {
     pub shard: i64,
     pub generation: i64,
@@ -57,6 +66,7 @@ pub struct Generation {
 pub struct SqlState {
     pub rows: Vec<Row>,
     pub accounts: Vec<Sum>,
+    pub windows: Vec<Window>,
     pub marks: Vec<Mark>,
     pub generations: Vec<Generation>,
 }
@@ -74,6 +84,7 @@ impl SqlState {
                     )
                     .await?,
                 accounts: sql.all("SELECT account, balance, used, requests FROM accounts").await?,
+                windows: sql.all("SELECT account, field, code, start_s, used FROM windows").await?,
                 marks: sql.all("SELECT shard, generation, seq, digest FROM shards").await?,
                 generations: sql.all("SELECT shard, generation, last_seq, closed_at FROM generations").await?,
             })
@@ -117,6 +128,11 @@ pub struct Shard {
     pub heads: BTreeMap<String, Head>,
     /// Held by the keys of an account.
     pub keys: BTreeMap<(String, String), KeyCounter>,
+    /// The counters of an account's group fields.
+    pub windows: BTreeMap<(String, String), WindowCounters>,
+    /// Names of what is remembered of reservations, `<account>/<id>`, and of operations,
+    /// `<account>/<kind>/<id>`.
+    pub known: BTreeSet<String>,
     pub holds: Vec<Hold>,
     /// Ids in the stream, oldest first.
     pub stream: Vec<String>,
@@ -124,7 +140,12 @@ pub struct Shard {
 
 const READ: &str = "
     local tag = 'q{' .. ARGV[1] .. '}'
-    local accounts, holds, stream = {}, {}, {}
+    local accounts, known, holds, stream = {}, {}, {}, {}
+    for _, kind in ipairs({'r/', 'o/'}) do
+        for _, key in ipairs(redis.call('KEYS', tag .. kind .. '*')) do
+            known[#known + 1] = string.sub(key, #tag + 3)
+        end
+    end
     for _, key in ipairs(redis.call('KEYS', tag .. 'a/*')) do
         accounts[#accounts + 1] = {key, redis.call('HGETALL', key)}
     end
@@ -134,14 +155,15 @@ const READ: &str = "
     for _, entry in ipairs(redis.call('XRANGE', tag .. 'l', '-', '+')) do
         stream[#stream + 1] = entry[1]
     end
-    return {redis.call('GET', tag .. 'm') or '', accounts, holds, stream}";
+    return {redis.call('GET', tag .. 'm') or '', accounts, holds, stream, known}";
 
-type Raw = (Vec<u8>, Vec<(String, Vec<Vec<u8>>)>, Vec<(String, Vec<u8>)>, Vec<String>);
+type Raw = (Vec<u8>, Vec<(String, Vec<Vec<u8>>)>, Vec<(String, Vec<u8>)>, Vec<String>, Vec<String>);
 
 impl Shard {
     pub fn read(connection: &mut redis::Connection, shard: u16) -> redis::RedisResult<Self> {
-        let (meta, accounts, holds, stream): Raw = redis::cmd("EVAL").arg(READ).arg(0).arg(shard).query(connection)?;
-        let mut state = Shard { shard, stream, ..Shard::default() };
+        let mut read = redis::cmd("EVAL");
+        let (meta, accounts, holds, stream, known): Raw = read.arg(READ).arg(0).arg(shard).query(connection)?;
+        let mut state = Shard { shard, stream, known: known.into_iter().collect(), ..Shard::default() };
         let mut unpacker = Unpacker::new(&meta);
         if !meta.is_empty() {
             state.open = unpacker.uint::<1>().expect("meta") == u64::from(b'O');
@@ -159,6 +181,9 @@ impl Shard {
                 } else if let Some(key) = name.strip_prefix("k\u{1f}") {
                     let counter = KeyCounter::unpack(&pair[1]).expect("a key's counter");
                     state.keys.insert((account.clone(), key.to_owned()), counter);
+                } else {
+                    let counters = WindowCounter::unpack_all(&pair[1]).expect("a group's counters");
+                    state.windows.insert((account.clone(), name), counters);
                 }
             }
         }

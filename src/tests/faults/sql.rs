@@ -13,6 +13,7 @@ use sqlx::{
 };
 
 use super::{
+    patience::Patience,
     plan::Backend,
     sql_server::{MariaDb, Postgres, SqlServer},
 };
@@ -20,12 +21,18 @@ use super::{
 /// The database servers of a test, each started when a seed first asks for it.
 #[derive(Default)]
 pub struct Servers {
-    postgres: RwLock<Option<SqlServer>>,
-    mariadb: RwLock<Option<SqlServer>>,
+    postgres: RwLock<Option<Shared>>,
+    mariadb: RwLock<Option<Shared>>,
+}
+
+struct Shared {
+    server: SqlServer,
+    /// When it first answered after its last start.
+    since: Instant,
 }
 
 impl Servers {
-    fn place(&self, backend: Backend) -> &RwLock<Option<SqlServer>> {
+    fn place(&self, backend: Backend) -> &RwLock<Option<Shared>> {
         match backend {
             Backend::Postgres => &self.postgres,
             Backend::MariaDb | Backend::Sqlite => &self.mariadb,
@@ -33,22 +40,31 @@ impl Servers {
     }
 
     /// Asks the server of a backend.
-    fn with<T>(&self, backend: Backend, ask: impl FnOnce(&SqlServer) -> T) -> T {
+    pub fn with<T>(&self, backend: Backend, ask: impl FnOnce(&SqlServer) -> T) -> T {
         let place = self.place(backend);
         if place.read().expect("servers").is_none() {
             let mut empty = place.write().expect("servers");
             let start = || if backend == Backend::Postgres { Postgres::start() } else { MariaDb::start() };
-            empty.get_or_insert_with(start);
+            empty.get_or_insert_with(|| Shared { server: start(), since: Instant::now() });
         }
-        ask(place.read().expect("servers").as_ref().expect("a server"))
+        ask(&place.read().expect("servers").as_ref().expect("a server").server)
+    }
+
+    /// Since when the server answers; waits while it is killed and started, and is now when it does not.
+    pub fn answers_since(&self, backend: Backend) -> Instant {
+        match self.place(backend).read().expect("servers").as_ref() {
+            Some(shared) if shared.server.try_query("", "SELECT 1").status.success() => shared.since,
+            Some(_) | None => Instant::now(),
+        }
     }
 
     /// `kill -9`, and a start after a while: for every seed that uses it.
-    fn kill(&self, backend: Backend, away: Duration) {
-        if let Some(server) = self.place(backend).write().expect("servers").as_mut() {
-            server.kill();
+    pub fn kill(&self, backend: Backend, away: Duration) {
+        if let Some(shared) = self.place(backend).write().expect("servers").as_mut() {
+            shared.server.kill();
             std::thread::sleep(away);
-            server.restart();
+            shared.server.restart();
+            shared.since = Instant::now();
         }
     }
 }
@@ -84,6 +100,31 @@ impl Sql {
             Sql::Sqlite(_) => "",
             Sql::Server { url, .. } => url.rsplit('/').next().unwrap_or_default(),
         }
+    }
+
+    /// So long, not counting the time in which the server is away.
+    pub fn patience(&self, within: Duration) -> Patience {
+        let server = match self {
+            Sql::Sqlite(_) => None,
+            Sql::Server { servers, backend, .. } => Some((Arc::clone(servers), *backend)),
+        };
+        Patience::new(within, server)
+    }
+
+    /// Nobody else can read or write any table until this ends; `None`: that cannot be had. Readers of a file are never
+    /// kept out.
+    pub async fn shut(&self) -> Option<Connected> {
+        let Sql::Server { backend, .. } = self else { return None };
+        let mut connection = Connected::open(self).await.ok()?;
+        let tables = if *backend == Backend::Postgres {
+            "SELECT CAST(tablename AS TEXT) FROM pg_tables WHERE schemaname = 'public'"
+        } else {
+            "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()"
+        };
+        let tables: Vec<String> =
+            connection.all::<(String,)>(tables).await.ok()?.into_iter().map(|(name,)| name).collect();
+        connection.lock(&tables).await.ok()?;
+        Some(connection)
     }
 
     /// Nobody else can use it for that long.
@@ -223,6 +264,29 @@ impl Connected {
                 let begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
                 sqlx::raw_sql(begin).execute(connection).await.map(|_| ())
             }
+        }
+    }
+
+    /// No other connection reads or writes these tables, until this one is closed.
+    async fn lock(&mut self, tables: &[String]) -> Result<(), sqlx::Error> {
+        match self {
+            Connected::Sqlite(_) => Ok(()),
+            Connected::Postgres(connection) => {
+                let lock = format!("BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
+                sqlx::raw_sql(AssertSqlSafe(lock)).execute(connection).await.map(|_| ())
+            }
+            Connected::MariaDb(connection) => {
+                let lock = format!("LOCK TABLES {} WRITE", tables.join(" WRITE, "));
+                sqlx::raw_sql(AssertSqlSafe(lock)).execute(connection).await.map(|_| ())
+            }
+        }
+    }
+
+    pub async fn close(self) -> Result<(), sqlx::Error> {
+        match self {
+            Connected::Sqlite(connection) => connection.close().await,
+            Connected::Postgres(connection) => connection.close().await,
+            Connected::MariaDb(connection) => connection.close().await,
         }
     }
 

@@ -20,6 +20,18 @@ pub fn release(account: &str, id: &str) -> Call {
     call(Verb::Release, id, 0, "/v1/release".into(), json!({"account": account, "id": id}))
 }
 
+/// A hold of one unit and its settle.
+pub fn plain(name: &str, account: &AccountPlan) -> Story {
+    let id = format!("r{name}");
+    let reserve = json!({"account": account.name, "id": id, "amount": 1, "ttl_ms": LONG_TTL_MS});
+    let settle = json!({"account": account.name, "id": id, "amount": 1});
+    let calls = vec![
+        call(Verb::Reserve, &id, 1, "/v1/reserve".into(), reserve),
+        call(Verb::Settle, &id, 1, "/v1/settle".into(), settle),
+    ];
+    Story { account: account.name.clone(), id, calls, next: 0, charge_on_expiry: false, late: false }
+}
+
 /// A story named `name`, of one of the accounts.
 pub fn draw(name: &str, accounts: &[AccountPlan], dice: &mut Dice) -> Story {
     let account = dice.pick(accounts);

@@ -22,6 +22,8 @@ const LINE_SEEDS: u64 = 50;
 
 #[derive(Debug, Default)]
 pub struct Summary {
+    first: u64,
+    last: u64,
     seeds: u64,
     calls: u64,
     stories: usize,
@@ -39,8 +41,9 @@ pub struct Summary {
 /// Runs seeds; what went wrong with one is printed at once.
 pub fn run(seeds: std::ops::Range<u64>, at_once: u64) -> Summary {
     let (next, begun) = (AtomicU64::new(seeds.start), Instant::now());
+    let last = seeds.end.saturating_sub(1);
     let servers = Arc::new(Servers::default());
-    let summary = Mutex::new(Summary::default());
+    let summary = Mutex::new(Summary { first: seeds.start, last, ..Summary::default() });
     std::thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
@@ -88,7 +91,8 @@ impl Summary {
         self.sentences
     }
 
-    fn line(&self) -> String {
+    /// All of it in one line.
+    pub fn line(&self) -> String {
         format!(
             "{} seeds in {:.0} s: {} calls, {} ledger rows, {} faults, {} lost in reported ranges, {} violations in seeds {:?}",
             self.seeds,
@@ -105,8 +109,8 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.line())?;
-        writeln!(f, "\n| what | how many |\n|---|---|")?;
+        writeln!(f, "## Random faults, seeds {} to {}\n", self.first, self.last)?;
+        writeln!(f, "| what | how many |\n|---|---|")?;
         let each = self.busy.as_secs_f64() / self.seeds.max(1) as f64;
         for (what, count) in [
             ("seeds", self.seeds.to_string()),
@@ -123,7 +127,8 @@ impl fmt::Display for Summary {
         for (fault, count) in &self.faults {
             writeln!(f, "| fault: {fault} | {count} |")?;
         }
-        writeln!(f, "\n{}", machine())
+        writeln!(f, "\n{}", machine())?;
+        write!(f, "\nsoak: {}", self.line())
     }
 }
 

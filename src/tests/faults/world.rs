@@ -1,5 +1,6 @@
 //! The processes of a seed: sidecars, Redis, the database, proxies between them. All of them end with
-//! the value, whatever happens.
+//! the value, whatever happens: first those that dial, then what they dial, last the seed's address and
+//! folder, so that nobody can reach what belongs to another seed. In this order stand the fields.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,6 +14,8 @@ use super::{
     client::Addresses,
     http::Http,
     journal::Findings,
+    loopback::Loopback,
+    patience::Patience,
     plan::Plan,
     proxy::Proxy,
     redis_server::RedisServer,
@@ -30,13 +33,15 @@ pub struct World {
     pub findings: Arc<Findings>,
     pub addresses: Addresses,
     pub sidecars: Vec<Sidecar>,
-    pub redis: RedisServer,
     /// A replica, and the proxy on its link.
     pub replica: Option<(RedisServer, Proxy)>,
+    pub redis: RedisServer,
     /// Between the sidecars and Redis.
     pub proxy: Option<Proxy>,
     pub sql: Sql,
     pub runtime: tokio::runtime::Runtime,
+    /// Whatever listens on a port does it here.
+    _loopback: Loopback,
     folder: TempDir,
 }
 
@@ -62,11 +67,12 @@ impl World {
     pub fn start(plan: Plan, findings: Arc<Findings>, servers: &Arc<Servers>) -> Self {
         let folder = folder(&plan.seed.to_string());
         let redis = start_redis(&plan, "redis", &[]);
-        let proxy = plan.proxied.then(|| Proxy::start(redis.socket()));
+        let proxy = plan.proxied.then(|| Proxy::in_folder(folder.path(), redis.socket()));
+        let loopback = Loopback::claim();
         let replica = plan.fails_over().then(|| {
-            let link = Proxy::start(redis.socket());
-            let port = link.address().port().to_string();
-            (start_redis(&plan, "replica", &["--replicaof", "127.0.0.1", &port]), link)
+            let link = Proxy::on(&loopback, redis.socket());
+            let (ip, port) = (link.address().ip().to_string(), link.address().port().to_string());
+            (start_redis(&plan, "replica", &["--replicaof", &ip, &port]), link)
         });
         let sql = Sql::create(plan.backend, folder.path(), servers);
         let mut settings = vec![
@@ -79,12 +85,15 @@ impl World {
             ("log_level", "info,quotad::writeback=debug".to_owned()),
         ];
         settings.extend(plan.mutant.map(|mutant| ("mutant", mutant.to_owned())));
-        let sidecar = |number| Sidecar::new(number, folder.path().join(format!("sidecar-{number}")), &settings);
+        settings.extend(plan.unload_idle_ms.map(|idle| ("unload_idle_ms", idle.to_string())));
+        let listen = loopback.any_port();
+        let sidecar = |number| Sidecar::new(number, folder.path().join(format!("sidecar-{number}")), listen, &settings);
         let mut sidecars: Vec<Sidecar> = (0..plan.sidecars).map(sidecar).collect();
         sidecars.iter_mut().for_each(|sidecar| sidecar.start(None));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let addresses = Arc::new(Mutex::new(Vec::new()));
-        Self { plan, findings, addresses, sidecars, redis, replica, proxy, sql, runtime, folder }
+        let _loopback = loopback;
+        Self { plan, findings, addresses, sidecars, replica, redis, proxy, sql, runtime, _loopback, folder }
     }
 
     pub fn folder(&self) -> &Path {
@@ -102,13 +111,18 @@ impl World {
         *self.addresses.lock().expect("addresses") = known;
     }
 
+    /// How long to wait for something.
+    pub fn patience(&self, within: Duration) -> Patience {
+        self.sql.patience(self.plan.within(within))
+    }
+
     /// Until every account is served by one sidecar at least; `all`: by every one.
     pub fn wait_ready(&mut self, all: bool) {
         self.wait(all, true);
     }
 
     fn wait(&mut self, all: bool, accounts: bool) {
-        let begun = Instant::now();
+        let (begun, mut patience) = (Instant::now(), self.patience(READY));
         loop {
             self.refresh();
             let addresses = self.addresses.lock().expect("addresses").clone();
@@ -119,7 +133,7 @@ impl World {
             if ready >= if all { self.sidecars.len() } else { 1 } {
                 return;
             }
-            if begun.elapsed() > self.plan.within(READY) {
+            if patience.is_over() {
                 let sentence =
                     format!("{ready} sidecars are ready {:?} after the fault: {refusals:?}", begun.elapsed());
                 self.findings.violation(sentence);

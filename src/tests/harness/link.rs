@@ -2,16 +2,21 @@
 //! its SQL server, and between a Redis and its replica. Knows bytes, no protocol.
 
 use std::{
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixStream,
-    path::PathBuf,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU32, Ordering},
     },
     time::Duration,
 };
+
+use super::{
+    loopback::Loopback,
+    socket::{Listener, Socket},
+};
+
+pub use super::socket::Target;
 
 /// What happens to bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +31,6 @@ pub enum Flow {
     Lose,
 }
 
-/// Where a link leads.
-#[derive(Clone, Debug)]
-pub enum Target {
-    Unix(PathBuf),
-    Tcp(SocketAddr),
-}
-
 struct Shared {
     flow: AtomicU8,
     target: Mutex<Target>,
@@ -42,15 +40,17 @@ struct Shared {
     swallowed: AtomicU32,
 }
 
-/// Listens on a port of its own. Its threads end with the test's process.
+/// Listens on an address of its own. Its threads end with the test's process.
 pub struct Link {
     address: SocketAddr,
     shared: Arc<Shared>,
+    _loopback: Loopback,
 }
 
 impl Link {
     pub fn to(target: Target) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let loopback = Loopback::claim();
+        let listener = TcpListener::bind(loopback.any_port()).expect("a free port");
         let address = listener.local_addr().expect("a bound port");
         let shared = Arc::new(Shared {
             flow: AtomicU8::new(Flow::Pass as u8),
@@ -60,18 +60,19 @@ impl Link {
             swallowed: AtomicU32::new(0),
         });
         let accepting = Arc::clone(&shared);
+        let listener = Listener::Tcp(listener);
         std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
+            loop {
+                let Ok(client) = listener.accept() else { continue };
                 if accepting.is(Flow::Cut) {
-                    let _ = client.shutdown(Shutdown::Both);
+                    client.end();
                     continue;
                 }
                 let Ok(server) = Socket::connect(&lock(&accepting.target)) else { continue };
-                let _ = client.set_nodelay(true);
-                join(Socket::Tcp(client), server, &accepting);
+                join(client, server, &accepting);
             }
         });
-        Self { address, shared }
+        Self { address, shared, _loopback: loopback }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -119,53 +120,6 @@ impl Shared {
     }
 }
 
-/// Either kind, with what both can do.
-enum Socket {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl Socket {
-    fn connect(target: &Target) -> std::io::Result<Self> {
-        Ok(match target {
-            Target::Unix(path) => Socket::Unix(UnixStream::connect(path)?),
-            Target::Tcp(address) => {
-                let stream = TcpStream::connect(address)?;
-                stream.set_nodelay(true)?;
-                Socket::Tcp(stream)
-            }
-        })
-    }
-
-    fn twin(&self) -> std::io::Result<Self> {
-        Ok(match self {
-            Socket::Unix(stream) => Socket::Unix(stream.try_clone()?),
-            Socket::Tcp(stream) => Socket::Tcp(stream.try_clone()?),
-        })
-    }
-
-    fn end(&self) {
-        let _ = match self {
-            Socket::Unix(stream) => stream.shutdown(Shutdown::Both),
-            Socket::Tcp(stream) => stream.shutdown(Shutdown::Both),
-        };
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Socket::Unix(stream) => stream.read(buffer),
-            Socket::Tcp(stream) => stream.read(buffer),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match self {
-            Socket::Unix(stream) => stream.write_all(bytes),
-            Socket::Tcp(stream) => stream.write_all(bytes),
-        }
-    }
-}
-
 fn join(client: Socket, server: Socket, shared: &Arc<Shared>) {
     let twins = || Some((client.twin().ok()?, client.twin().ok()?, server.twin().ok()?));
     let Some((kept, answers_to, requests_to)) = twins() else { return };
@@ -202,7 +156,7 @@ fn copy(mut from: Socket, mut to: Socket, shared: &Shared, may_pass: impl Fn(&[u
         while shared.is(Flow::Hold) {
             std::thread::sleep(Duration::from_millis(2));
         }
-        if !shared.is(Flow::Lose) && to.write(&buffer[..length]).is_err() {
+        if !shared.is(Flow::Lose) && to.write_all(&buffer[..length]).is_err() {
             break;
         }
     }

@@ -14,7 +14,7 @@ use crate::harness::{
 /// 1500 for all. The time budget is one that a busy disk keeps, too. The account `a` allows, `d` is denied.
 fn behind_proxy() -> (Redis, Proxy, Sidecar) {
     let redis = Redis::start();
-    let proxy = Proxy::start(redis.socket());
+    let proxy = Proxy::in_folder(redis.folder(), redis.socket());
     let setup = Setup::default().set("redis_url", proxy.url()).set("time_budget_ms", "1000");
     let setup = setup.set("unavailable_allowance", "1000").set("unavailable_total", "1500");
     let quotad = setup.start();

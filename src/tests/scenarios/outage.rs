@@ -18,7 +18,7 @@ fn hurried() -> Setup {
 /// A sidecar that reaches its Redis through a proxy.
 fn behind_proxy() -> (Redis, Proxy, Sidecar) {
     let redis = Redis::start();
-    let proxy = Proxy::start(redis.socket());
+    let proxy = Proxy::in_folder(redis.folder(), redis.socket());
     let quotad = hurried().set("redis_url", proxy.url()).start();
     (redis, proxy, quotad)
 }
