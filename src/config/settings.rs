@@ -173,7 +173,11 @@ pub const SETTINGS: &[Setting] = &[
         "86400000",
         "an account that nobody used for so long leaves Redis until its next call; 0: never",
     ),
-    file("tariff_refresh_ms", "5000", "how often the database is asked for a newer tariff version"),
+    file(
+        "tariff_refresh_ms",
+        "500",
+        "how often the database is asked for a newer tariff version: one is in force everywhere within a second",
+    ),
     file(
         "drain_deadline_ms",
         "8000",
