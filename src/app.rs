@@ -2,6 +2,8 @@
 //! the bottom up, runs them, and takes them down in the opposite order.
 
 mod admin_token;
+pub mod ask;
+pub mod client;
 mod demo;
 pub mod failure;
 mod listen;
@@ -10,6 +12,7 @@ mod price_table;
 pub mod reconcile;
 mod sidecar_id;
 mod signals;
+mod tables;
 pub mod tariffs;
 mod tasks;
 mod threads;

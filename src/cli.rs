@@ -1,13 +1,26 @@
 //! The command line: what was typed, turned into settings and one call of the composition root.
 
+mod account;
+mod audit;
+mod code;
+mod defaults;
+mod key;
+mod noun;
+mod provision;
+mod quota;
+mod referral;
+mod settings;
+mod tariff;
+
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    app::{self, failure::Failure},
+    app::{self, client::Place, failure::Failure},
     config::{self, Loaded, layers::Sources},
 };
+use noun::{At, Noun};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 2 wrong usage or configuration; 3 Redis or the database cannot be reached, or must not be used; \
@@ -32,6 +45,29 @@ pub enum Command {
     /// The price list.
     #[command(subcommand)]
     Tariff(Tariff),
+    /// Accounts, and their money.
+    Account(Noun<account::Account>),
+    /// API keys of accounts.
+    Key(Noun<key::Key>),
+    /// Redemption codes.
+    Code(Noun<code::Code>),
+    /// What an account may spend on each platform.
+    Quota(Noun<quota::Quota>),
+    /// What new accounts begin with.
+    Defaults(Noun<defaults::Defaults>),
+    /// Makes an account with balance, quotas, first key and referral.
+    Provision {
+        #[command(flatten)]
+        ask: provision::Ask,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Who invited whom, and what that is worth.
+    Referral(Noun<referral::Referral>),
+    /// What is set at run time, for all sidecars.
+    Settings(Noun<settings::Settings>),
+    /// Who changed what.
+    Audit(Noun<audit::Audit>),
     /// Compares Redis and the database with the ledger, in a running quotad.
     ///
     /// Exit codes: 0 no differences, or all are repaired; 1 differences; 2 wrong usage; 3 quotad cannot be reached.
@@ -89,43 +125,57 @@ pub enum Tariff {
         #[command(flatten)]
         flags: Flags,
     },
+    /// The versions that a running quotad has, newest first.
+    Versions {
+        #[command(flatten)]
+        ask: tariff::Versions,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Makes the prices of an older version the newest one, in a running quotad.
+    Activate {
+        #[command(flatten)]
+        ask: tariff::Activate,
+        #[command(flatten)]
+        at: At,
+    },
 }
 
 /// The settings that have a flag; README's table explains each.
 #[derive(Args, Default)]
 pub struct Flags {
     /// Configuration file (TOML).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<String>,
     /// Directory for everything quotad keeps [default: ./data].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     data: Option<String>,
     /// Where gateways ask [default: 127.0.0.1:8787].
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, global = true, value_name = "ADDR")]
     gateway_listen: Option<String>,
     /// Unix socket that serves gateways as well.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH")]
     gateway_socket: Option<String>,
     /// Admin API, metrics and health [default: 127.0.0.1:8788].
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, global = true, value_name = "ADDR")]
     admin_listen: Option<String>,
     /// A Redis to use instead of a private one.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     redis_url: Option<String>,
     /// The database: sqlite:, postgres: or mysql: [default: sqlite:<data>/quotad.db].
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
     /// Token that gateways must send. Others on this machine can see flags: prefer QUOTAD_GATEWAY_TOKEN.
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, global = true, value_name = "TOKEN")]
     gateway_token: Option<String>,
     /// Token of the admin API. Others on this machine can see flags: prefer QUOTAD_ADMIN_TOKEN.
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, global = true, value_name = "TOKEN")]
     admin_token: Option<String>,
     /// Create a demo account and print lines to try.
-    #[arg(long)]
+    #[arg(long, global = true)]
     demo: bool,
     /// Allow a public gateway address without a token.
-    #[arg(long)]
+    #[arg(long, global = true)]
     insecure: bool,
 }
 
@@ -205,11 +255,21 @@ fn execute(command: &Command) -> Result<(), Failure> {
                 account: account.clone(),
                 repair: *repair,
                 json: *json,
-                url: url.clone(),
-                token_file: token_file.clone(),
+                place: Place { url: url.clone(), token_file: token_file.clone(), actor: None },
             };
             app::reconcile::run(&flags.load()?.config, &ask, print)
         }
+        Command::Tariff(Tariff::Versions { ask, at }) => at.run(ask),
+        Command::Tariff(Tariff::Activate { ask, at }) => at.run(ask),
+        Command::Account(noun) => noun.run(),
+        Command::Key(noun) => noun.run(),
+        Command::Code(noun) => noun.run(),
+        Command::Quota(noun) => noun.run(),
+        Command::Defaults(noun) => noun.run(),
+        Command::Provision { ask, at } => at.run(ask),
+        Command::Referral(noun) => noun.run(),
+        Command::Settings(noun) => noun.run(),
+        Command::Audit(noun) => noun.run(),
         Command::Openapi => print(&app::openapi()),
         Command::Version => print(concat!("quotad ", env!("CARGO_PKG_VERSION"), "\n")),
     }

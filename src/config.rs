@@ -17,6 +17,7 @@ use crate::{
 };
 use layers::{Layers, Sources};
 use reader::Reader;
+pub(crate) use reader::units;
 pub use report::report;
 use secret::{Secret, ServerUrl};
 

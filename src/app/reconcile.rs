@@ -1,34 +1,24 @@
 //! `quotad reconcile`: asks a running quotad, page by page, and prints what it finds as it comes.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, StatusCode, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::time::sleep;
 
-use super::{admin_token, failure::Failure};
-use crate::config::{Config, secret::Secret};
+use super::{
+    client::{Answer, Client, Place},
+    failure::Failure,
+};
+use crate::config::Config;
 
 /// Accounts on one page.
 const PAGE: u32 = 50;
-/// How long quotad may take to accept a connection, and to compare a page.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long quotad may take to compare a page.
 const PAGE_MAX: Duration = Duration::from_secs(300);
 /// A page is asked for again so often while a shard recovers.
 const ATTEMPTS: u32 = 10;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// Larger answers are none of ours.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// What to ask, and whom.
 #[derive(Clone, Debug, Default)]
@@ -38,10 +28,7 @@ pub struct Ask {
     pub repair: bool,
     /// One JSON object per line instead of sentences.
     pub json: bool,
-    /// `http://host:port` of the admin listener; absent: as configured.
-    pub url: Option<String>,
-    /// File with the admin token; absent: as configured.
-    pub token_file: Option<PathBuf>,
+    pub place: Place,
 }
 
 /// What was found in all.
@@ -67,18 +54,14 @@ pub fn run(config: &Config, ask: &Ask, print: impl FnMut(&str) -> Result<(), Fai
 }
 
 async fn walk(config: &Config, ask: &Ask, mut print: impl FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
-    let token = match &ask.token_file {
-        Some(path) => admin_token::read(path)?,
-        None => admin_token::find(config.http.admin_token.as_ref(), &config.data)?,
-    };
-    let mut client = Client::connect(&authority(config, ask.url.as_deref())?, token).await?;
+    let mut client = Client::connect(config, &ask.place).await?;
     let mut found = Found::default();
     let mut body = match &ask.account {
         Some(account) => json!({"account": account, "repair": ask.repair}),
         None => json!({"limit": PAGE, "repair": ask.repair}),
     };
     loop {
-        let page = client.page(&body).await?;
+        let page = page(&mut client, &body).await?;
         let number = |field: &str| page[field].as_u64().unwrap_or(0);
         found.accounts += number("accounts");
         found.moving += number("moving");
@@ -137,88 +120,20 @@ fn line(one: &Value) -> String {
     said
 }
 
-/// Host and port to connect to. A listener on every address is asked on this machine's own.
-fn authority(config: &Config, url: Option<&str>) -> Result<String, Failure> {
-    let refuse = |why: String| Failure::Config(vec![why]);
-    if let Some(url) = url {
-        let uri: hyper::Uri = url.parse().map_err(|error| refuse(format!("`--url {url}`: {error}")))?;
-        let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none();
-        return match uri.authority() {
-            Some(authority) if plain && !authority.as_str().contains('@') => {
-                let port = authority.port_u16().unwrap_or(80);
-                Ok(format!("{}:{port}", authority.host()))
+/// One page, asked for again while a shard recovers.
+async fn page(client: &mut Client, body: &Value) -> Result<Value, Failure> {
+    let mut attempt = 1;
+    loop {
+        let Answer { status, body } = client.ask(&Method::POST, "/admin/v1/reconcile", Some(body), PAGE_MAX).await?;
+        match status {
+            StatusCode::OK => return Ok(body),
+            StatusCode::SERVICE_UNAVAILABLE if attempt < ATTEMPTS => {}
+            status if status.is_client_error() && status != StatusCode::UNAUTHORIZED => {
+                return Err(Failure::Config(vec![client.refusal(status, &body)]));
             }
-            _ => Err(refuse(format!("`--url {url}` must be http://host:port"))),
-        };
-    }
-    let listen = config.http.admin_listen;
-    if listen.port() == 0 {
-        return Err(refuse("`admin_listen` has port 0: name the real one with --url".to_owned()));
-    }
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    Ok(SocketAddr::new(ip, listen.port()).to_string())
-}
-
-/// A connection to quotad's admin listener.
-struct Client {
-    sender: http1::SendRequest<Full<Bytes>>,
-    authority: String,
-    token: Secret,
-}
-
-impl Client {
-    async fn connect(authority: &str, token: Secret) -> Result<Self, Failure> {
-        let unreachable = |why: &dyn std::fmt::Display| Failure::backend(format!("quotad at {authority}: {why}"));
-        let socket = timeout(CONNECT_MAX, TcpStream::connect(authority))
-            .await
-            .map_err(|_| unreachable(&"does not answer"))?
-            .map_err(|error| unreachable(&error))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(|error| unreachable(&error))?;
-        tokio::spawn(connection);
-        Ok(Self { sender, authority: authority.to_owned(), token })
-    }
-
-    async fn page(&mut self, body: &Value) -> Result<Value, Failure> {
-        let mut attempt = 1;
-        loop {
-            let asked = timeout(PAGE_MAX, self.ask(body)).await;
-            let unreachable = |why: String| Failure::backend(format!("quotad at {}: {why}", self.authority));
-            let (status, answer) =
-                asked.map_err(|_| unreachable("does not answer".to_owned()))?.map_err(unreachable)?;
-            let said = || answer["detail"].as_str().unwrap_or("no reason is given").to_owned();
-            match status {
-                StatusCode::OK => return Ok(answer),
-                StatusCode::SERVICE_UNAVAILABLE if attempt < ATTEMPTS => {}
-                StatusCode::UNAUTHORIZED => {
-                    return Err(Failure::Config(vec![format!("quotad does not know the admin token: {}", said())]));
-                }
-                status if status.is_client_error() => return Err(Failure::Config(vec![said()])),
-                status => return Err(unreachable(format!("answers {status}: {}", said()))),
-            }
-            attempt += 1;
-            sleep(ASK_AGAIN).await;
+            status => return Err(client.failure(status, &body)),
         }
-    }
-
-    async fn ask(&mut self, body: &Value) -> Result<(StatusCode, Value), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        self.sender.ready().await.map_err(|error| text(&error))?;
-        let request = Request::post("/admin/v1/reconcile")
-            .header(header::HOST, &self.authority)
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.token.expose()))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::from(body.to_string()))
-            .map_err(|error| text(&error))?;
-        let response = self.sender.send_request(request).await.map_err(|error| text(&error))?;
-        let status = response.status();
-        let content =
-            Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| text(&error))?;
-        let content = content.to_bytes();
-        let answer = serde_json::from_slice(&content).map_err(|_| format!("answers {status} and no JSON"))?;
-        Ok((status, answer))
+        attempt += 1;
+        sleep(ASK_AGAIN).await;
     }
 }

@@ -111,7 +111,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn units(text: &str, units_per_usd: i64) -> Option<i64> {
+/// Whole units, or dollars that are a whole number of units: `120000`, `0.01 USD`.
+pub(crate) fn units(text: &str, units_per_usd: i64) -> Option<i64> {
     match text.strip_suffix("USD") {
         Some(dollars) => {
             let exact = Decimal::from_str_exact(dollars.trim()).ok()?.checked_mul(units_per_usd.into())?;

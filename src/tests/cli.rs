@@ -1,5 +1,9 @@
 //! The program as its user meets it: what it prints, and how it exits.
 
+mod harness;
+#[path = "cli/verbs.rs"]
+mod verbs;
+
 use std::{
     path::Path,
     process::{Command, Output},

@@ -1,0 +1,48 @@
+//! `quotad provision`: an account with everything it begins with, in one step.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::noun::{Verbs, object, text};
+use crate::app::{ask::Call, failure::Failure};
+
+#[derive(Args, Debug)]
+pub struct Ask {
+    account: String,
+    /// Where it signed up: email, linuxdo, oidc, wechat, github, google or dingtalk.
+    #[arg(long)]
+    source: String,
+    /// Price group.
+    #[arg(long)]
+    group: Option<String>,
+    /// The account that invited it.
+    #[arg(long, value_name = "ACCOUNT")]
+    inviter: Option<String>,
+    /// Id of a first key; its secret is shown, once.
+    #[arg(long, value_name = "ID")]
+    key: Option<String>,
+    #[arg(long)]
+    name: Option<String>,
+    #[arg(long)]
+    contact: Option<String>,
+    /// IANA time zone of its days.
+    #[arg(long = "zone", value_name = "ZONE")]
+    zone: Option<String>,
+}
+
+impl Verbs for Ask {
+    fn call(&self, _: i64) -> Result<Call, Failure> {
+        let key: Option<Value> = self.key.as_ref().map(|key| json!({"key": key}));
+        let body = object([
+            ("account", text(Some(&self.account))),
+            ("source", text(Some(&self.source))),
+            ("group", text(self.group.as_ref())),
+            ("inviter", text(self.inviter.as_ref())),
+            ("key", key),
+            ("name", text(self.name.as_ref())),
+            ("contact", text(self.contact.as_ref())),
+            ("timezone", text(self.zone.as_ref())),
+        ]);
+        Ok(Call::post(&["provision"], body.into()))
+    }
+}

@@ -1,0 +1,42 @@
+//! `quotad settings …`: what is set at run time, for all sidecars.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::noun::{Page, Verbs, fields};
+use crate::app::{ask::Call, failure::Failure};
+
+#[derive(Debug, Subcommand)]
+pub enum Settings {
+    /// All settings that can be changed at run time.
+    List {
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One setting.
+    Get { name: String },
+    /// Sets a setting, on every sidecar within a second.
+    Set {
+        name: String,
+        /// JSON, dollars such as "5 USD", or text.
+        value: String,
+    },
+    /// Back to what the configuration says.
+    Reset { name: String },
+}
+
+impl Verbs for Settings {
+    fn call(&self, units_per_usd: i64) -> Result<Call, Failure> {
+        Ok(match self {
+            Settings::List { page } => page
+                .of(Call::get(&["settings"]))
+                .listed("settings", &["name", "value", "default", "unit", "source", "changed_by"]),
+            Settings::Get { name } => Call::get(&["settings", name]),
+            Settings::Set { name, value } => {
+                let typed = fields(&[format!("value={value}")], units_per_usd)?;
+                Call::put(&["settings", name], json!({"value": typed.get("value").unwrap_or(&Value::Null)}))
+            }
+            Settings::Reset { name } => Call::new(hyper::Method::DELETE, &["settings", name]),
+        })
+    }
+}
