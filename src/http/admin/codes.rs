@@ -26,6 +26,9 @@ use crate::{
     },
 };
 
+/// An id is the longest that can be found.
+const SEARCH_CHARS_MAX: usize = 128;
+
 pub(super) async fn make(call: &Call<'_>) -> Handled {
     let ask: CodesMake = read::body(call.body)?;
     let make = Make {
@@ -114,10 +117,16 @@ fn filter(query: Option<&str>) -> Result<CodeFilter, Problem> {
         .map(|name| CodeName::parse(&name).ok_or_else(|| Problem::invalid("name", "name must be 1 to 20 characters")));
     let batch = given(query, "batch")?.map(|batch| path::id(&batch, "batch", OpId::new));
     let search = given(query, "search")?.map(|text| {
+        if text.chars().count() > SEARCH_CHARS_MAX || text.chars().any(char::is_control) {
+            let detail =
+                format!("search must be at most {SEARCH_CHARS_MAX} characters, none of them a control character");
+            return Err(Problem::invalid("search", detail));
+        }
         let sha256 = Plain::parse(&text).map(|plain| Sha256::digest(plain.expose().as_bytes()).into());
-        (text, sha256)
+        Ok((text, sha256))
     });
-    Ok(CodeFilter { state: state.transpose()?, name: name.transpose()?, batch: batch.transpose()?, search })
+    let (state, name, batch) = (state.transpose()?, name.transpose()?, batch.transpose()?);
+    Ok(CodeFilter { state, name, batch, search: search.transpose()? })
 }
 
 fn shown<'a>(code: &'a Code, plain: Option<&'a Plain>, now: Millis) -> CodeShown<'a> {
@@ -148,9 +157,12 @@ mod tests {
         assert_eq!(read.batch, OpId::new("b-1").ok());
         assert_eq!(read.search, Some((code.to_owned(), Some(Sha256::digest(code).into()))));
         assert_eq!(filter(Some("search=spr")).unwrap().search, Some(("spr".to_owned(), None)));
-        for (bad, field) in
-            [("status=gone", "status"), ("name=123456789012345678901", "name"), ("batch=a%20b", "batch")]
-        {
+        for (bad, field) in [
+            ("status=gone", "status"),
+            ("name=123456789012345678901", "name"),
+            ("batch=a%20b", "batch"),
+            ("search=a%00", "search"),
+        ] {
             assert_eq!(filter(Some(bad)).unwrap_err().field.as_deref(), Some(field), "{bad}");
         }
     }

@@ -266,7 +266,7 @@ impl Operation {
                 query("status", json!({"type": "string", "enum": ["enabled", "disabled", "used", "expired"]})),
                 query("name", reference("CodeName")),
                 query("batch", reference("OpId")),
-                query("search", json!({"type": "string"})),
+                query("search", json!({"type": "string", "maxLength": 128})),
                 query("cursor", json!({"type": "string", "pattern": "^[A-Za-z0-9._:@-]{0,128}$"})),
                 query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
             ],
