@@ -38,7 +38,7 @@ const IDLE_DOUBLINGS: u32 = 3;
 /// Under load the pause grows, to so many times the setting: a transaction has a price of its own (the exchange with
 /// Redis, the marks, the flush), which many rows share. By this many rows posted it grows once more.
 const BUSY_POLLS_MAX: usize = 5;
-const ROWS_PER_POLL: usize = 16;
+const ROWS_PER_POLL: usize = 4;
 /// Turns after the stop signal at most, to post what is left.
 const LAST_TURNS: usize = 1000;
 
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_pause_grows_with_what_was_posted_and_is_bounded() {
-        let pauses = [1, 31, 32, 79, 80, 4096].map(|rows| busy_pause(Duration::from_millis(20), rows).as_millis());
+        let pauses = [1, 7, 8, 19, 20, 4096].map(|rows| busy_pause(Duration::from_millis(20), rows).as_millis());
         assert_eq!(pauses, [20, 20, 40, 80, 100, 100]);
     }
 }
