@@ -116,6 +116,7 @@ impl Calls {
             groups: &admission.groups,
             amount: Some(2 * sample::AMOUNT),
             ttl_ms: Some(sample::TTL_MS),
+            reprice: None,
         };
         self.redis.extend(&call).await
     }

@@ -178,6 +178,7 @@ fn reserved(account: &AccountId, id: &ReservationId) -> Reserved {
         expires_at: DEADLINE,
         balance: Some(10_000_000_000),
         available: Some(9_998_900_000),
+        group: None,
         limits: sample::limits().into_iter().map(state).collect(),
     }
 }

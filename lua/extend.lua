@@ -2,8 +2,9 @@
 -- Extend: hold more, longer. The extra is checked like a reserve; nothing extra, nothing to check.
 --
 -- KEYS  1 meta · 2 account · 3 record · 4 deadlines
--- ARGV  1 `<I4 I4 B i7 I4 i7 i7` generation, policy version, flags (2 denied by policy, 4 a time to live is given), the
---         new whole hold (-1 as it is), time to live ms, credit limit, key allowance (-1 unlimited); then the groups of the
+-- ARGV  1 `<I4 I4 B i7 I4 i7 i7 i7 Bc0 Bc0` generation, policy version, flags (2 denied by policy, 4 a time to live is
+--         given, 8 other prices), the new whole hold (-1 as it is), time to live ms, credit limit, key allowance (-1
+--         unlimited); for other prices: prompt cost, the price tag that they replace, theirs; then the groups of the
 --         reservation, their cost gauges alone (lib/groups)
 -- returns the answer with head, key of the record, record, windows
 if #KEYS ~= 4 or #ARGV ~= 1 then
@@ -17,8 +18,8 @@ local call, pack, unpack, sub, byte, rep, spread =
 -- include lib/shown
 local key_meta, key_account, key_record, key_deadlines = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local asked = ARGV[1]
-local generation, call_version, flags, amount, ttl_ms, credit_limit, allowance, groups_at =
-  unpack('<I4I4Bi7I4i7i7', asked)
+local generation, call_version, flags, amount, ttl_ms, credit_limit, allowance, new_prompt_cost, old_tag, new_tag,
+  groups_at = unpack('<I4I4Bi7I4i7i7i7Bc0Bc0', asked)
 
 local got = call('MGET', key_meta, key_record)
 local meta, record = got[1], got[2]
@@ -82,6 +83,8 @@ if state ~= 'H' then
   status = (state == 'S' or state == 'E' and (charged > 0 or record_flags % 2 == 1)) and 8 or 9
 elseif now >= expires then
   status = 9
+elseif flags >= 8 and old_tag ~= record_tag then
+  status = 15
 elseif amount < hold then
   status = 18
 elseif flags % 4 >= 2 then
@@ -114,8 +117,12 @@ for group = 1, #groups do
     end
   end
 end
-if flags >= 4 then
+if flags % 8 >= 4 then
   expires = now + ttl_ms
+end
+if flags >= 8 then
+  prompt_cost = new_prompt_cost
+  tail = pack('Bc0Bc0', #record_key, record_key, #new_tag, new_tag) .. sub(tail, 3 + #record_key + #record_tag)
 end
 head = pack('<I4i7i7i7i7I6', call_version, balance, held + extra, used, requests, now)
 writes[#writes + 1] = 'h'

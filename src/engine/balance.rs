@@ -81,7 +81,7 @@ impl Engine {
     }
 
     /// The account's counters, loaded first when they are not.
-    async fn read_loaded(&self, account: &AccountId) -> Step<(Millis, AccountCounters)> {
+    pub(crate) async fn read_loaded(&self, account: &AccountId) -> Step<(Millis, AccountCounters)> {
         let mut turns = self.turns();
         loop {
             if let Some(found) = self.counters.read_account(account).await? {
@@ -122,7 +122,7 @@ fn sheet(who: &Who, at: Millis, counters: &AccountCounters) -> Sheet {
     }
 }
 
-fn key_balance(key: &KeyId, rules: &KeyPolicy, at: Millis, counters: &AccountCounters) -> KeyBalance {
+pub(crate) fn key_balance(key: &KeyId, rules: &KeyPolicy, at: Millis, counters: &AccountCounters) -> KeyBalance {
     let counter = counters.keys.iter().find(|(of, _)| of == key).map(|(_, counter)| *counter).unwrap_or_default();
     KeyBalance {
         key: key.clone(),
@@ -134,7 +134,7 @@ fn key_balance(key: &KeyId, rules: &KeyPolicy, at: Millis, counters: &AccountCou
     }
 }
 
-fn limit_states<'a>(
+pub(crate) fn limit_states<'a>(
     policy: &'a Policy,
     key: Option<&'a KeyId>,
     of: &'a [Arc<Limit>],

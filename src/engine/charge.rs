@@ -7,7 +7,7 @@ use super::{
     content::{self, Content},
     denial::{Asked, conflict, conflict_in},
     limits::Requested,
-    policies::{Ready, Who},
+    policies::{Ready, Terms, Who},
     ports::{ChargeCall, Cost, Reply, Status},
     pricing::{Frozen, Quote, denied_by, model_missing, model_not_priced},
     reserve::{self, known, too_much},
@@ -18,7 +18,6 @@ use super::{
 use crate::quota::{
     policy::Admission,
     reservation::{Flags, State},
-    tariff::Tariff,
     verdict::Refusal,
 };
 
@@ -53,13 +52,13 @@ impl Engine {
             if self.trust.find(&who.account, &settle.id).is_some() {
                 return Err(conflict_in(settle.id.as_str(), "id"));
             }
-            let tariff = self.tariffs.current();
+            let terms = self.terms();
             let mut question = who.ask(settle.platform.as_ref(), settle.model.as_ref(), turns.now);
             question.client_ip = ask.client_ip;
-            let ready = who.rules.admit(&question, &tariff);
+            let ready = who.rules.admit(&question, settle.group.as_deref(), &terms);
             let quote = match fixed {
                 Some(quote) => Some(quote),
-                None => self.quote_charge(ask, &who, &ready, &tariff).await?,
+                None => self.quote_charge(ask, &who, &ready, &terms).await?,
             };
             let amended = match (quote, &settle.model) {
                 (None, Some(model)) => Some(denied_by(&ready, model_not_priced(model))),
@@ -102,12 +101,12 @@ impl Engine {
         ask: &Charge,
         who: &Who,
         ready: &Ready,
-        tariff: &Tariff,
+        terms: &Terms,
     ) -> Step<Option<Quote>> {
         let settle = &ask.settle;
         let quote = match (&settle.price, ask.estimate) {
             (Price::Unsaid, Some(estimate)) => {
-                self.quote(estimate, ask.tokens, settle.model.as_ref(), ready, tariff)?
+                self.quote(estimate, ask.tokens, settle.model.as_ref(), ready, &terms.tariff)?
             }
             (_, _) => {
                 let Ok(bill) = self.bill(settle, who, Frozen::default()).await? else { return Ok(None) };
@@ -131,7 +130,7 @@ fn charged(
     who: &Who,
     call: &ChargeCall<'_>,
     (admission, aside): (&Admission, Option<&Aside>),
-    content: &Content<8>,
+    content: &Content<9>,
     reply: &Reply,
 ) -> Step<Done<Settled>> {
     let id = call.id.as_str();

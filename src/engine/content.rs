@@ -126,7 +126,15 @@ fn str(text: &Option<Text>) -> Option<&str> {
     text.as_ref().map(Text::as_str)
 }
 
-pub(crate) fn of_reserve(ask: &Reserve, key: Option<&KeyId>) -> Content<10> {
+/// The last field came later than the others: a call without it is what it was before.
+fn known<'f, 't>(fields: &'f [Option<&'t str>]) -> &'f [Option<&'t str>] {
+    match fields {
+        [before @ .., None] => before,
+        all => all,
+    }
+}
+
+pub(crate) fn of_reserve(ask: &Reserve, key: Option<&KeyId>) -> Content<11> {
     let (amount, amount_name) = ask_text(ask.ask);
     let (tokens, ttl_ms) = (ask.tokens.map(Text::of), ask.ttl_ms.map(Text::of));
     let (client_ip, min_amount) = (ask.client_ip.map(Text::of), ask.min_amount.map(Text::of));
@@ -146,13 +154,25 @@ pub(crate) fn of_reserve(ask: &Reserve, key: Option<&KeyId>) -> Content<10> {
         mode,
         str(&min_amount),
         ask.charge_on_expiry.then_some("charge"),
+        ask.group.as_deref(),
     ];
-    let names =
-        ["key", "platform", "model", amount_name, "tokens", "ttl_ms", "client_ip", "mode", "min_amount", "on_expiry"];
-    Content { fingerprint: Fingerprint::of("reserve", &fields), names }
+    let names = [
+        "key",
+        "platform",
+        "model",
+        amount_name,
+        "tokens",
+        "ttl_ms",
+        "client_ip",
+        "mode",
+        "min_amount",
+        "on_expiry",
+        "group",
+    ];
+    Content { fingerprint: Fingerprint::of("reserve", known(&fields)), names }
 }
 
-pub(crate) fn of_settle(ask: &Settle, key: Option<&KeyId>) -> Content<6> {
+pub(crate) fn of_settle(ask: &Settle, key: Option<&KeyId>) -> Content<7> {
     let (price, price_name) = price_text(&ask.price);
     let fields = [
         str(&price),
@@ -161,12 +181,13 @@ pub(crate) fn of_settle(ask: &Settle, key: Option<&KeyId>) -> Content<6> {
         ask.outcome.map(Outcome::as_str),
         key.map(KeyId::as_str),
         ask.platform.as_ref().map(Platform::as_str),
+        ask.group.as_deref(),
     ];
-    let names = [price_name, "model", "final", "outcome", "key", "platform"];
-    Content { fingerprint: Fingerprint::of("settle", &fields), names }
+    let names = [price_name, "model", "final", "outcome", "key", "platform", "group"];
+    Content { fingerprint: Fingerprint::of("settle", known(&fields)), names }
 }
 
-pub(crate) fn of_charge(ask: &Charge, key: Option<&KeyId>) -> Content<8> {
+pub(crate) fn of_charge(ask: &Charge, key: Option<&KeyId>) -> Content<9> {
     let (price, price_name) = match (&ask.settle.price, ask.estimate) {
         (Price::Unsaid, Some(estimate)) => ask_text(estimate),
         (price, _) => price_text(price),
@@ -181,9 +202,10 @@ pub(crate) fn of_charge(ask: &Charge, key: Option<&KeyId>) -> Content<8> {
         str(&client_ip),
         ask.settle.outcome.map(Outcome::as_str),
         ask.force.then_some("true"),
+        ask.settle.group.as_deref(),
     ];
-    let names = ["key", "platform", "model", price_name, "tokens", "client_ip", "outcome", "force"];
-    Content { fingerprint: Fingerprint::of("charge", &fields), names }
+    let names = ["key", "platform", "model", price_name, "tokens", "client_ip", "outcome", "force", "group"];
+    Content { fingerprint: Fingerprint::of("charge", known(&fields)), names }
 }
 
 /// Of a refund (`of`, `amount`), a credit (`amount`, `kind`) or a debit (`amount`, `force`).

@@ -131,7 +131,8 @@ pub(crate) fn no_reservation(id: &str) -> Stop {
 /// of its fingerprint.
 pub(crate) fn conflict(id: &str, fields: &[&'static str], first: Option<&Fingerprint>, this: &Fingerprint) -> Stop {
     let position = first.and_then(|first| first.difference(this));
-    match position.and_then(|position| fields.get(position)) {
+    // A verb of fewer fields whose bytes all agree: some one of them.
+    match position.and_then(|position| fields.get(position).or(fields.first())) {
         Some(field) => conflict_in(id, field),
         None => conflict_in(id, "id"),
     }

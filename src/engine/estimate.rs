@@ -123,7 +123,9 @@ impl Engine {
             Some(payer) => Some(self.who(payer, ask.key.as_ref()).await?),
             None => None,
         };
-        let groups = who.as_ref().map_or(Groups::own(""), |who| who.rules.price_groups(who.key.as_ref()));
+        let (tables, of) = (self.groups.load_full(), Some(&ask.model));
+        let groups =
+            who.as_ref().map_or(Groups::own(""), |who| who.rules.price_groups(who.key.as_ref(), None, of, &tables));
         let ratio = tariff.ratio(groups);
         let (counted_by, text_tokens) = match ask.prompt {
             Prompt::Tokens(tokens) => (None, tokens),

@@ -1,4 +1,6 @@
-//! Extend: hold more, longer.
+//! Extend: hold more, longer; or go on in another price group.
+
+mod retry;
 
 use smallvec::SmallVec;
 
@@ -6,13 +8,15 @@ use super::{
     Answer, Engine, Payer,
     denial::{Asked, no_reservation},
     limits::Requested,
-    ports::{ExtendCall, Reply, Status, Unavailable},
+    ports::{ExtendCall, Reply, Reprice, Status, Unavailable},
+    pricing::model_missing,
     reserve::{bad_ttl, known, too_much},
     step::{Done, Step},
 };
 use crate::quota::{
     clock::Millis,
-    id::{AccountId, ReservationId},
+    group::AUTO,
+    id::{AccountId, Model, ReservationId},
     limit::{CounterCode, GroupField, Metric, Period},
     policy::{Gauge, Group, Policy},
     reservation::{Record, WindowRefs},
@@ -27,6 +31,20 @@ pub struct Extend {
     pub amount: Option<i64>,
     /// From now; `None` leaves the deadline.
     pub ttl_ms: Option<u32>,
+    /// The price group to go on in: the hold, unless it is said, becomes what it costs there.
+    pub group: Option<Box<str>>,
+    /// What is called; only asked where a group serves certain models, and for an estimate.
+    pub model: Option<Model>,
+    /// The new whole hold in that group, exactly; with a group and without an amount.
+    pub estimate: Option<Estimate>,
+}
+
+/// Tokens that the call may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Estimate {
+    pub prompt_tokens: i64,
+    /// `None`: as many as the model puts out.
+    pub max_tokens: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +56,8 @@ pub struct Extended {
     /// This and `available`: `None` when it was decided without Redis.
     pub balance: Option<i64>,
     pub available: Option<i64>,
+    /// The price group that the reservation is in; only where the call names one.
+    pub group: Option<Box<str>>,
 }
 
 impl Engine {
@@ -55,7 +75,8 @@ impl Engine {
             let record = self.counters.read_record(&who.account, &ask.id).await?;
             let record = record.ok_or_else(|| no_reservation(ask.id.as_str()))?;
             let policy = &who.rules.policy;
-            let refusal = standing(policy, &record, turns.now);
+            let asked = self.asked_of(ask, &who, &record).await?;
+            let refusal = standing(policy, &record, turns.now).or(asked.refusal);
             let groups = groups_of(policy, &record);
             let aside = self.trust.aside(&who.account, record.key.as_ref(), &groups, None).unwrap_or_default();
             let mut lowered = groups.clone();
@@ -69,15 +90,28 @@ impl Engine {
                 allowance: allowance.map(|allowance| (allowance - aside.key).max(0)),
                 denied: refusal.is_some(),
                 groups: &lowered,
-                amount: ask.amount,
+                amount: asked.amount,
                 ttl_ms: ask.ttl_ms,
+                reprice: asked.tag.as_ref().map(|tag| Reprice {
+                    from: &record.price_tag,
+                    to: tag,
+                    prompt_cost: asked.prompt_cost,
+                }),
             };
             let reply = self.counters.extend(&call).await?;
             if self.decided(&mut turns, &who.account, &reply).await? {
+                // Another extend came in between: what this one comes to has to be worked out again.
+                let outdated = reply.status == Status::Decreasing && ask.amount.is_none();
+                if reply.status == Status::Reprice || outdated {
+                    turns.again("the reservation's hold and prices keep changing")?;
+                    continue;
+                }
                 let (id, requested) = (ask.id.as_str(), Requested { cost: 0, tokens: 0, calls: 0 });
                 let (who, refusal, groups, aside) = (&who, refusal.as_ref(), groups.as_slice(), Some(&aside));
                 let asked = Asked { id, who, refusal, allowance, groups, requested, aside };
-                return extended(asked, &call, &record, &reply);
+                let mut done = extended(asked, &call, &record, &reply)?;
+                done.answer.group = ask.group.clone();
+                return Ok(done);
             }
         }
     }
@@ -95,6 +129,7 @@ fn extended(asked: Asked<'_>, call: &ExtendCall<'_>, before: &Record, reply: &Re
                 expires_at: record.expires,
                 balance: Some(head.balance),
                 available: Some(who.available(head)),
+                group: None,
             },
             replayed: reply.status == Status::Replayed,
         }),
@@ -147,9 +182,21 @@ fn group_of(policy: &Policy, record: &Record, refs: &WindowRefs) -> Option<Group
 impl Extend {
     pub(crate) fn invalid(&self, max_amount: i64) -> Option<Refusal> {
         let nothing = || {
-            let nothing = self.amount.is_none() && self.ttl_ms.is_none();
-            nothing.then(|| Refusal::invalid("amount", "or `ttl_ms` is needed"))
+            let nothing = self.amount.is_none() && self.ttl_ms.is_none() && self.group.is_none();
+            nothing.then(|| Refusal::invalid("amount", "or `ttl_ms` or `group` is needed"))
         };
-        too_much("amount", self.amount.unwrap_or(0), max_amount).or_else(|| bad_ttl(self.ttl_ms)).or_else(nothing)
+        let retry = || match (&self.group, self.estimate) {
+            (Some(group), _) if **group == *AUTO => {
+                Some(Refusal::invalid("group", "must be a group: a retry names the one it goes on in"))
+            }
+            (None, Some(_)) => Some(Refusal::invalid("estimate", "is for a retry in another `group`")),
+            (Some(_), Some(_)) if self.amount.is_some() => {
+                Some(Refusal::invalid("estimate", "and `amount` exclude each other"))
+            }
+            (Some(_), Some(_)) if self.model.is_none() => Some(model_missing()),
+            (_, _) => None,
+        };
+        let bounds = too_much("amount", self.amount.unwrap_or(0), max_amount).or_else(|| bad_ttl(self.ttl_ms));
+        bounds.or_else(nothing).or_else(retry)
     }
 }

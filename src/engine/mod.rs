@@ -28,6 +28,7 @@ pub mod keys;
 mod limits;
 mod load;
 pub mod outbox;
+pub mod own_key;
 pub mod patch;
 mod policies;
 pub mod ports;
@@ -48,8 +49,11 @@ pub mod unload;
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
+
 use crate::quota::{
     clock::Clock,
+    group::GroupTables,
     id::{AccountId, KeyId},
     policy::OnUnavailable,
     tariff::Tariff,
@@ -142,6 +146,8 @@ pub struct Engine {
     pub(crate) local: Local,
     pub(crate) trust: Trust,
     pub(crate) texts: Texts,
+    /// Which price groups there are, and for whom.
+    pub(crate) groups: ArcSwap<GroupTables>,
 }
 
 impl Engine {
@@ -163,7 +169,7 @@ impl Engine {
         };
         let (local, trust) = (Local::new(&settings), Trust::new(&settings));
         let (tariffs, loads) = (Tariffs::new(Tariff::builtin()), Flights::new());
-        let backlog = Arc::default();
+        let (backlog, groups) = (Arc::default(), ArcSwap::default());
         Self {
             counters,
             policies,
@@ -179,6 +185,7 @@ impl Engine {
             local,
             trust,
             texts: Texts::default(),
+            groups,
         }
     }
 
@@ -193,6 +200,11 @@ impl Engine {
     pub fn with_spool(mut self, spool: Arc<dyn Spool>) -> Self {
         self.local.spool = Some(spool);
         self
+    }
+
+    /// Takes over the tables of price groups; the next call is decided by them.
+    pub fn set_groups(&self, tables: GroupTables) {
+        self.groups.store(Arc::new(tables));
     }
 
     /// Account and key behind a payer, for callers that need the name (authz headers, metrics).

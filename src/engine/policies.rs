@@ -25,6 +25,7 @@ use super::{
 };
 use crate::quota::{
     clock::Millis,
+    group::{AUTO, GroupTables},
     id::{AccountId, KeyId, Model, Platform},
     policy::{Admission, Ask, Policy},
     tariff::{Groups, PriceTag, Tariff},
@@ -49,14 +50,18 @@ pub(crate) struct Ready {
     pub(crate) key: Option<KeyId>,
     pub(crate) platform: Option<Platform>,
     pub(crate) model: Option<Model>,
+    /// The price group that the calls name.
+    pub(crate) named: Option<Box<str>>,
     /// The account's own.
     user_group: Box<str>,
     pub(crate) admission: Admission,
     /// The tariff it was worked out with.
     tariff: u32,
+    /// And with these.
+    tables: Arc<GroupTables>,
     /// All prices of the model are 0.
     pub(crate) free: bool,
-    /// Packed [`PriceTag`]; empty when the call names no priced model.
+    /// Packed [`PriceTag`]; empty when the call names no priced model and is made in the payer's own group.
     pub(crate) price_tag: Vec<u8>,
 }
 
@@ -65,18 +70,19 @@ impl Rules {
         Self { policy: Arc::new(policy), era, ready: RwLock::default() }
     }
 
-    /// The admission of a call, remembered unless it depends on the caller's address.
-    pub(crate) fn admit(&self, ask: &Ask<'_>, tariff: &Tariff) -> Arc<Ready> {
+    /// The admission of a call, remembered unless it depends on the caller's address. `named`: the price group
+    /// that it names.
+    pub(crate) fn admit(&self, ask: &Ask<'_>, named: Option<&str>, terms: &Terms) -> Arc<Ready> {
         if self.policy.heeds_ip(ask.key) {
-            return Arc::new(self.work_out(ask, tariff));
+            return Arc::new(self.work_out(ask, named, terms));
         }
-        let hash = hash(ask);
+        let hash = hash(ask, named);
         if let Some(ready) = self.ready.read().unwrap_or_else(PoisonError::into_inner).get(&hash)
-            && ready.fits(ask, tariff)
+            && ready.fits(ask, named, terms)
         {
             return ready.clone();
         }
-        let ready = Arc::new(self.work_out(ask, tariff));
+        let ready = Arc::new(self.work_out(ask, named, terms));
         let mut all = self.ready.write().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= READY_MAX {
             all.clear();
@@ -85,19 +91,22 @@ impl Rules {
         ready
     }
 
-    fn work_out(&self, ask: &Ask<'_>, tariff: &Tariff) -> Ready {
-        let admission = self.policy.admit(ask);
+    fn work_out(&self, ask: &Ask<'_>, named: Option<&str>, terms: &Terms) -> Ready {
+        let Terms { tariff, tables } = terms;
+        let admission = self.policy.admit_in(ask, named, tables);
         let groups = Groups { user: &self.policy.group, using: &admission.group };
-        let nothing = Usage::default();
-        let priced = ask.model.and_then(|model| tariff.estimate(model.as_str(), groups, &nothing, Some(0)));
-        let tag = |_| PriceTag::new(tariff.version, groups).pack();
+        let priced = ask.model.and_then(|model| tariff.estimate(model.as_str(), groups, &Usage::default(), Some(0)));
+        let tagged = priced.is_some() || groups.user != groups.using;
+        let price_tag = if tagged { PriceTag::new(tariff.version, groups).pack() } else { Vec::new() };
         Ready {
             key: ask.key.cloned(),
             platform: ask.platform.cloned(),
             model: ask.model.cloned(),
             tariff: tariff.version,
+            tables: tables.clone(),
             free: priced.is_some_and(|estimate| estimate.free),
-            price_tag: priced.map(tag).unwrap_or_default(),
+            price_tag,
+            named: named.map(Into::into),
             user_group: self.policy.group.clone(),
             admission,
         }
@@ -108,16 +117,28 @@ impl Rules {
         self.policy.keys.get(key).is_some_and(|key| key.secret_sha256.as_ref() == Some(sha256))
     }
 
-    /// The group whose prices hold: the key's, else the account's.
-    pub(crate) fn price_group(&self, key: Option<&KeyId>) -> &str {
-        let of_key = key.and_then(|key| self.policy.keys.get(key)).and_then(|key| key.group.as_deref());
-        of_key.unwrap_or(&self.policy.group)
+    /// The groups whose ratio holds for work that no reservation speaks of. It is done: a group that may not be used
+    /// is charged all the same when it is named, and else the account's own.
+    pub(crate) fn price_groups<'r>(
+        &'r self,
+        key: Option<&KeyId>,
+        named: Option<&'r str>,
+        model: Option<&Model>,
+        tables: &'r GroupTables,
+    ) -> Groups<'r> {
+        let user = &*self.policy.group;
+        let using = match named {
+            Some(named) if named != AUTO => named,
+            wish => tables.choose(self.policy.member(key), wish, model).unwrap_or(user),
+        };
+        Groups { user, using }
     }
+}
 
-    /// That group and the account's, which select the ratio together.
-    pub(crate) fn price_groups(&self, key: Option<&KeyId>) -> Groups<'_> {
-        Groups { user: &self.policy.group, using: self.price_group(key) }
-    }
+/// What prices a call besides the rules of its account: the price list and the groups' tables.
+pub(crate) struct Terms {
+    pub(crate) tariff: Arc<Tariff>,
+    pub(crate) tables: Arc<GroupTables>,
 }
 
 impl Ready {
@@ -126,19 +147,22 @@ impl Ready {
         Groups { user: &self.user_group, using: &self.admission.group }
     }
 
-    fn fits(&self, ask: &Ask<'_>, tariff: &Tariff) -> bool {
+    fn fits(&self, ask: &Ask<'_>, named: Option<&str>, terms: &Terms) -> bool {
         self.admission.holds_at(ask.now)
-            && self.tariff == tariff.version
+            && self.tariff == terms.tariff.version
+            && Arc::ptr_eq(&self.tables, &terms.tables)
+            && self.named.as_deref() == named
             && self.key.as_ref() == ask.key
             && self.platform.as_ref() == ask.platform
             && self.model.as_ref() == ask.model
     }
 }
 
-fn hash(ask: &Ask<'_>) -> u64 {
+fn hash(ask: &Ask<'_>, named: Option<&str>) -> u64 {
     let parts = [ask.key.map(KeyId::as_str), ask.platform.map(Platform::as_str), ask.model.map(Model::as_str)];
     // An absent part is told from every name by a byte that no name holds.
-    parts.into_iter().fold(0, |seed, part| xxh3_64_with_seed(part.unwrap_or("\0").as_bytes(), seed))
+    let seed = named.map_or(0, |named| xxh3_64_with_seed(named.as_bytes(), 0));
+    parts.into_iter().fold(seed, |seed, part| xxh3_64_with_seed(part.unwrap_or("\0").as_bytes(), seed))
 }
 
 /// The caches. At most `most` policies, and as many secrets.
@@ -195,6 +219,11 @@ pub(crate) fn no_account(account: &AccountId) -> Stop {
 }
 
 impl Engine {
+    /// The price list and the groups' tables in force.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms { tariff: self.tariffs.current(), tables: self.groups.load_full() }
+    }
+
     /// The account's rules, from memory if they are there.
     pub(crate) async fn rules(&self, account: &AccountId) -> Result<Option<Arc<Rules>>, Unavailable> {
         self.loader.rules(account).await

@@ -128,16 +128,19 @@ impl Engine {
     }
 
     /// The cost of what was used, and the tag it was computed with. A tag that names no prices (the
-    /// reserve named no priced model) is kept and means the newest; so do prices for other models.
+    /// reserve named no priced model) is kept and means the newest; so do prices for other models. Its groups
+    /// hold in any case.
     async fn price(
         &self,
         ask: &Settle,
         who: &Who,
         frozen: Frozen<'_>,
     ) -> Result<Option<(Priced, Vec<u8>)>, Unavailable> {
-        let Some(model) = ask.model.as_ref().map(Model::as_str) else { return Ok(None) };
+        let Some(model) = &ask.model else { return Ok(None) };
         let newest = self.tariffs.current();
-        let groups = who.rules.price_groups(who.key.as_ref());
+        let tables = self.groups.load_full();
+        let groups = who.rules.price_groups(who.key.as_ref(), ask.group.as_deref(), Some(model), &tables);
+        let model = model.as_str();
         let by = |tariff: &Tariff, groups| self::priced(tariff, model, groups, &ask.price, frozen.prompt_cost);
         let Some(tag) = frozen.tag else {
             return Ok(by(&newest, groups).map(|cost| (cost, PriceTag::new(newest.version, groups).pack())));
@@ -147,6 +150,7 @@ impl Engine {
             Some(own) => by(&*self.tariff(own.version).await?, own.groups()),
             None => None,
         };
+        let groups = own.as_ref().map_or(groups, PriceTag::groups);
         Ok(priced.or_else(|| by(&newest, groups)).map(|cost| (cost, tag.to_vec())))
     }
 

@@ -17,6 +17,8 @@ use crate::quota::{
     clock::Millis,
     id::{AccountId, KeyId, Model, Platform, ReservationId},
     policy::Admission,
+    reservation::Record,
+    tariff::PriceTag,
     verdict::{Code, LimitState, Refusal},
 };
 
@@ -54,6 +56,8 @@ pub struct Reserve {
     pub tokens: Option<i64>,
     pub ttl_ms: Option<u32>,
     pub client_ip: Option<IpAddr>,
+    /// The price group that the call shall be made in, or `auto`.
+    pub group: Option<Box<str>>,
     pub mode: Mode,
     pub min_amount: Option<i64>,
     pub charge_on_expiry: bool,
@@ -69,6 +73,8 @@ pub struct Reserved {
     /// This and `available`: `None` when it was decided without Redis.
     pub balance: Option<i64>,
     pub available: Option<i64>,
+    /// The price group that it is made in, when that is not the account's own or was asked for.
+    pub group: Option<Box<str>>,
     /// Every limit that applied, with live numbers (for `verbose` and the RateLimit fields).
     pub limits: Vec<LimitState>,
 }
@@ -126,11 +132,11 @@ impl Engine {
     /// All that can be said of a reserve without its counters.
     pub(crate) async fn plan_reserve(&self, ask: &Reserve, now: Millis, invalid: Option<&Refusal>) -> Step<Plan> {
         let who = known(self.who(&ask.payer, ask.key.as_ref()).await, invalid)?;
-        let tariff = self.tariffs.current();
+        let terms = self.terms();
         let mut question = who.ask(ask.platform.as_ref(), ask.model.as_ref(), now);
         question.client_ip = ask.client_ip;
-        let ready = who.rules.admit(&question, &tariff);
-        let quote = self.quote(ask.ask, ask.tokens, ask.model.as_ref(), &ready, &tariff)?;
+        let ready = who.rules.admit(&question, ask.group.as_deref(), &terms);
+        let quote = self.quote(ask.ask, ask.tokens, ask.model.as_ref(), &ready, &terms.tariff)?;
         let amended = match (quote, &ask.model) {
             (None, Some(model)) => Some(denied_by(&ready, model_not_priced(model))),
             (_, _) => None,
@@ -150,10 +156,18 @@ pub(crate) struct Plan {
     amended: Option<Admission>,
     pub(crate) quote: Quote,
     pub(crate) check_only: bool,
-    pub(crate) content: Content<10>,
+    pub(crate) content: Content<11>,
 }
 
 impl Plan {
+    /// The price group to tell of; a record, which may be an earlier call's, knows better.
+    pub(crate) fn group(&self, record: Option<&Record>) -> Option<Box<str>> {
+        let groups = self.ready.groups();
+        let of_record = record.and_then(|record| PriceTag::unpack(&record.price_tag)).map(|tag| tag.using);
+        let told = self.ready.named.is_some() || of_record.as_deref().unwrap_or(groups.using) != groups.user;
+        told.then(|| of_record.unwrap_or_else(|| groups.using.into()))
+    }
+
     pub(crate) fn admission(&self) -> &Admission {
         self.amended.as_ref().unwrap_or(&self.ready.admission)
     }
@@ -197,6 +211,7 @@ fn reserved(plan: &Plan, call: &ReserveCall<'_>, aside: Option<&Aside>, reply: &
         expires_at: record.map_or(reply.now, |record| record.expires),
         balance: Some(head.balance),
         available: Some(who.available(&head)),
+        group: plan.group(record),
         limits,
     };
     Ok(Done { answer, replayed })

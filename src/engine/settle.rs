@@ -61,6 +61,8 @@ pub struct Settle {
     pub key: Option<KeyId>,
     pub platform: Option<Platform>,
     pub model: Option<Model>,
+    /// The price group, or `auto`: of a charge; of a settle whose reservation does not say it.
+    pub group: Option<Box<str>>,
     /// The remaining log fields (tokens, duration, stream, ip, meta).
     pub log: LogFields,
 }
@@ -118,7 +120,8 @@ impl Engine {
                     last: ask.last,
                     clamped: bill.clamped,
                     fingerprint: content.fingerprint,
-                    price_tag: bill.price_tag.as_deref(),
+                    // A price that stands does so whatever prices the reservation was made with.
+                    price_tag: bill.price_tag.as_deref().filter(|_| fixed.is_none()),
                     log: &log,
                 };
                 self.counters.settle(&call).await?
@@ -207,7 +210,9 @@ impl Engine {
         log.key = who.key.as_ref().map(|key| key.as_str().to_owned());
         log.platform = ask.platform.as_ref().map(|platform| platform.as_str().to_owned());
         log.model = ask.model.as_ref().map(|model| model.as_str().to_owned());
-        log.group = Some(who.rules.price_group(who.key.as_ref()).to_owned());
+        let tables = self.groups.load();
+        let groups = who.rules.price_groups(who.key.as_ref(), ask.group.as_deref(), ask.model.as_ref(), &tables);
+        log.group = Some(groups.using.to_owned());
         log.outcome = ask.outcome.map(|outcome| outcome.as_str().to_owned());
         match &ask.price {
             Price::Usage(usage) => {

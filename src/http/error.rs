@@ -58,6 +58,7 @@ impl Word {
                 | Code::KeyExpired
                 | Code::IpNotAllowed
                 | Code::ModelNotAllowed
+                | Code::GroupNotAllowed
                 | Code::PlatformDisabled
                 | Code::CodeDisabled
                 | Code::CodeExpired => 403,
@@ -102,6 +103,7 @@ impl Word {
                 Code::KeyExpired => "The key has expired",
                 Code::IpNotAllowed => "The client's address is not allowed",
                 Code::ModelNotAllowed => "The key does not allow the model",
+                Code::GroupNotAllowed => "The group may not be used",
                 Code::PlatformDisabled => "The platform is disabled",
                 Code::ModelNotPriced => "The model has no price",
                 Code::InsufficientBalance => "The balance is not sufficient",

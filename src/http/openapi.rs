@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{
     error,
-    wire::{admin, answer, codes, estimate, gateway, limit, report, tariff},
+    wire::{admin, answer, codes, compat, estimate, gateway, limit, own_key, report, tariff},
 };
 use operations::{OPERATIONS, Operation};
 
@@ -40,7 +40,7 @@ fn build() -> Value {
         "components": {"schemas": schemas(), "securitySchemes": {
             "gatewayToken": {"type": "http", "scheme": "bearer", "description": "When the deployment sets one"},
             "adminToken": {"type": "http", "scheme": "bearer"},
-            "callerKey": {"type": "http", "scheme": "bearer", "description": "authz: the caller's own API key"},
+            "callerKey": {"type": "http", "scheme": "bearer", "description": "The caller's own API key: authz, and reads of the key itself"},
             "quotaToken": {"type": "apiKey", "in": "header", "name": "X-Quota-Token",
                 "description": "authz: the gateway's token, when the deployment sets one"},
         }},
@@ -89,6 +89,12 @@ fn schemas() -> Value {
     add::<tariff::Activated>(&mut schemas);
     add::<report::Adjusted<'static>>(&mut schemas);
     add::<answer::Balance<'static>>(&mut schemas);
+    add::<own_key::OwnKey<'static>>(&mut schemas);
+    add::<compat::Subscription>(&mut schemas);
+    add::<compat::BillingUsage>(&mut schemas);
+    add::<compat::TokenUsage<'static>>(&mut schemas);
+    add::<compat::OpenAiError<'static>>(&mut schemas);
+    add::<compat::TokenError<'static>>(&mut schemas);
     add::<report::Account<'static>>(&mut schemas);
     add::<report::Accounts<'static>>(&mut schemas);
     add::<report::Key<'static>>(&mut schemas);
@@ -215,7 +221,7 @@ mod tests {
         {
             assert_eq!(described(path), methods, "{path}");
         }
-        assert_eq!(OPERATIONS.len(), 43);
+        assert_eq!(OPERATIONS.len(), 49);
     }
 
     fn same_names<T: Object>(schemas: &Value, name: &str) {

@@ -50,6 +50,11 @@ pub(super) enum Route<'p> {
     Estimate,
     Batch,
     Balance(&'p str),
+    /// A key, for whoever has its secret; the next three the same in the shapes of new-api.
+    OwnKey,
+    Subscription,
+    BillingUsage,
+    TokenUsage,
     Authz,
     Accounts,
     Account(&'p str),
@@ -87,7 +92,10 @@ impl<'p> Route<'p> {
             (_, ["healthz"]) => Some(Route::Healthz),
             (_, ["readyz"]) => Some(Route::Readyz),
             (_, ["openapi.json"]) => Some(Route::Openapi),
+            (Side::Gateway, ["v1", "dashboard", rest @ ..]) => Self::dashboard(rest),
             (Side::Gateway, ["v1", rest @ ..]) => Self::gateway(rest),
+            (Side::Gateway, ["dashboard", rest @ ..]) => Self::dashboard(rest),
+            (Side::Gateway, ["api", "usage", "token"] | ["api", "usage", "token", ""]) => Some(Route::TokenUsage),
             (Side::Admin, ["metrics"]) => Some(Route::Metrics),
             (Side::Admin, ["admin", "v1", rest @ ..]) => Self::admin(rest),
             _ => None,
@@ -106,10 +114,19 @@ impl<'p> Route<'p> {
             ["estimate"] => Route::Estimate,
             ["batch"] => Route::Batch,
             ["accounts", account, "balance"] => Route::Balance(account),
+            ["key"] => Route::OwnKey,
             // Envoy appends the original path to the one it is given.
             ["authz", ..] => Route::Authz,
             _ => return None,
         })
+    }
+
+    fn dashboard(segments: &[&'p str]) -> Option<Self> {
+        match segments {
+            ["billing", "subscription"] => Some(Route::Subscription),
+            ["billing", "usage"] => Some(Route::BillingUsage),
+            _ => None,
+        }
     }
 
     fn admin(segments: &[&'p str]) -> Option<Self> {
@@ -153,6 +170,7 @@ impl<'p> Route<'p> {
             Route::RedeemFor(_) | Route::CodesPurge => "POST",
             Route::Codes | Route::Authz => "GET, HEAD, POST",
             Route::Account(_) | Route::Key(..) | Route::Code(_) => "GET, HEAD, PUT, DELETE",
+            Route::OwnKey | Route::Subscription | Route::BillingUsage | Route::TokenUsage => "GET, HEAD",
             Route::Balance(_) | Route::Accounts | Route::Keys(_) | Route::Reservation(..) | Route::Audit => "GET, HEAD",
             Route::Metrics | Route::Healthz | Route::Readyz | Route::Openapi => "GET, HEAD",
         }
@@ -171,6 +189,7 @@ impl<'p> Route<'p> {
             Route::Estimate => "estimate",
             Route::Batch => "batch",
             Route::Balance(_) => "balance",
+            Route::OwnKey | Route::Subscription | Route::BillingUsage | Route::TokenUsage => "key",
             Route::Authz => "authz",
             Route::Metrics | Route::Healthz | Route::Readyz | Route::Openapi => "other",
             Route::Accounts | Route::Account(_) | Route::Credit(_) | Route::Debit(_) | Route::Reset(_) => "admin",
@@ -189,10 +208,10 @@ impl<'p> Route<'p> {
         }
     }
 
-    /// Health, metrics and the document are open; authz sees to its own credentials.
+    /// Health, metrics and the document are open; authz and whoever has a key's secret see to their own credentials.
     fn check(self, service: &Service, headers: &HeaderMap) -> Result<(), Problem> {
         match self.verb() {
-            "other" | "authz" => Ok(()),
+            "other" | "authz" | "key" => Ok(()),
             "admin" => service.config.admin_tokens.check(headers),
             _ if service.config.gateway_tokens.is_empty() => Ok(()),
             _ => service.config.gateway_tokens.check(headers),
@@ -293,6 +312,16 @@ mod tests {
         assert_eq!(gateway("/v1/reserve"), Some(Route::Reserve));
         assert_eq!(gateway("/v1/accounts/a%3Ab/balance"), Some(Route::Balance("a%3Ab")));
         assert_eq!(gateway("/v1/authz/v1/chat/completions"), Some(Route::Authz));
+        assert_eq!(gateway("/v1/key"), Some(Route::OwnKey));
+        for path in ["/dashboard/billing/subscription", "/v1/dashboard/billing/subscription"] {
+            assert_eq!(gateway(path), Some(Route::Subscription), "{path}");
+        }
+        for path in ["/dashboard/billing/usage", "/v1/dashboard/billing/usage"] {
+            assert_eq!(gateway(path), Some(Route::BillingUsage), "{path}");
+        }
+        for path in ["/api/usage/token", "/api/usage/token/"] {
+            assert_eq!((gateway(path), admin(path)), (Some(Route::TokenUsage), None), "{path}");
+        }
         assert_eq!(gateway("/healthz"), Some(Route::Healthz));
         assert_eq!(admin("/admin/v1/accounts/a/keys/k"), Some(Route::Key("a", "k")));
         assert_eq!(admin("/admin/v1/accounts/a"), Some(Route::Account("a")));

@@ -24,8 +24,8 @@ pub struct Metric {
 
 /// What a request was.
 pub const VERBS: &[&str] = &[
-    "reserve", "settle", "release", "extend", "charge", "refund", "redeem", "estimate", "batch", "balance", "authz",
-    "admin", "other",
+    "reserve", "settle", "release", "extend", "charge", "refund", "redeem", "estimate", "batch", "balance", "key",
+    "authz", "admin", "other",
 ];
 /// How it was answered: `ok` or the code of its problem.
 pub const CODES: &[&str] = &[
@@ -50,6 +50,7 @@ pub const CODES: &[&str] = &[
     "key_expired",
     "ip_not_allowed",
     "model_not_allowed",
+    "group_not_allowed",
     "platform_disabled",
     "model_not_priced",
     "insufficient_balance",

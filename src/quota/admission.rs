@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::{
     clock::Millis,
+    group::{AUTO, GroupTables, Member},
     id::{KeyId, Model, Platform},
     limit::{GroupField, Limit, Period},
     policy::{AccountStatus, KeyPolicy, KeyStatus, Policy},
@@ -55,7 +56,7 @@ pub struct Group {
 pub struct Admission {
     /// The first policy check that fails, in the order of `verdict::Code`.
     pub refusal: Option<Refusal>,
-    /// Price group: the key's, else the account's.
+    /// Price group that the call is made in: the key's, else the account's, else what [`Policy::admit_in`] chose.
     pub group: Box<str>,
     pub credit_limit: i64,
     /// The key's allowance; `None` without a key or when unlimited.
@@ -118,7 +119,11 @@ impl Policy {
             .or_else(|| refuse_disabled(&groups));
         let mut admission = Admission {
             refusal,
-            group: key.and_then(|(_, key)| key.group.as_ref()).unwrap_or(&self.group).clone(),
+            group: key
+                .and_then(|(_, key)| key.group.as_ref())
+                .filter(|group| ***group != *AUTO)
+                .unwrap_or(&self.group)
+                .clone(),
             credit_limit: self.credit_limit,
             allowance: key.and_then(|(_, key)| key.allowance),
             groups,
@@ -135,6 +140,30 @@ impl Policy {
             admission.bound(expires_at, ask.now);
         }
         admission
+    }
+
+    /// The same, in the group that the tables choose; `named` is the one that the call names. A group that the call
+    /// may not use is refused after what is wrong with its key.
+    #[must_use]
+    pub fn admit_in(&self, ask: &Ask<'_>, named: Option<&str>, tables: &GroupTables) -> Admission {
+        let mut admission = self.admit(ask);
+        match tables.choose(self.member(ask.key), named, ask.model) {
+            Ok(group) if *group == *admission.group => {}
+            Ok(group) => admission.group = group.into(),
+            Err(refusal) => {
+                if admission.refusal.as_ref().is_none_or(|first| first.code > refusal.code) {
+                    admission.refusal = Some(refusal);
+                }
+            }
+        }
+        admission
+    }
+
+    /// Who asks for a group, when it is this key.
+    #[must_use]
+    pub fn member(&self, key: Option<&KeyId>) -> Member<'_> {
+        let of_key = key.and_then(|key| self.keys.get(key)).and_then(|key| key.group.as_deref());
+        Member { own: &self.group, of_key }
     }
 
     /// Whether the answer for this key can depend on the caller's address; when it does not, one

@@ -5,7 +5,7 @@
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Fields of a call at most.
+/// Fields with a byte of their own. One more is in the hash alone, and told by that: it differs where no byte does.
 pub const FIELDS_MAX: usize = 10;
 /// Stored length.
 pub const FINGERPRINT_BYTES: usize = 8 + FIELDS_MAX;
@@ -15,14 +15,15 @@ pub const FINGERPRINT_BYTES: usize = 8 + FIELDS_MAX;
 pub struct Fingerprint(pub [u8; FINGERPRINT_BYTES]);
 
 impl Fingerprint {
-    /// Of a verb and its content fields, `None` where a field is absent. The order and number of
-    /// fields per verb are fixed: they are compared by position.
+    /// Of a verb and its content fields, `None` where a field is absent. The order of a verb's fields is
+    /// fixed: they are compared by position. A field that came later is left out where it is absent, so that calls
+    /// without it are the same as ever.
     ///
     /// # Panics
-    /// When there are more than [`FIELDS_MAX`] fields.
+    /// When there are more than [`FIELDS_MAX`] fields and one.
     #[must_use]
     pub fn of(verb: &str, fields: &[Option<&str>]) -> Self {
-        assert!(fields.len() <= FIELDS_MAX);
+        assert!(fields.len() <= FIELDS_MAX + 1);
         let mut bytes = [0; FINGERPRINT_BYTES];
         // Hashed as a whole: less work than the hash's own buffer, as contents are short.
         let mut whole = SmallVec::<[u8; 256]>::new();
@@ -32,21 +33,23 @@ impl Fingerprint {
             if let Some(text) = field {
                 whole.extend_from_slice(&(text.len() as u32).to_le_bytes());
                 whole.extend_from_slice(text.as_bytes());
-                bytes[8 + position] = xxh3_64(text.as_bytes()) as u8 | 1;
+                if let Some(byte) = bytes.get_mut(8 + position) {
+                    *byte = xxh3_64(text.as_bytes()) as u8 | 1;
+                }
             }
         }
         bytes[..8].copy_from_slice(&xxh3_64(&whole).to_le_bytes());
         Self(bytes)
     }
 
-    /// `None` when both are the same call; else the position of the first field seen to differ
-    /// (0 when the bytes per field happen to agree).
+    /// `None` when both are the same call; else the position of the first field seen to differ,
+    /// [`FIELDS_MAX`] when the bytes per field agree.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Option<usize> {
         if self.0[..8] == other.0[..8] {
             return None;
         }
-        Some(self.0[8..].iter().zip(&other.0[8..]).position(|(a, b)| a != b).unwrap_or(0))
+        Some(self.0[8..].iter().zip(&other.0[8..]).position(|(a, b)| a != b).unwrap_or(FIELDS_MAX))
     }
 }
 
@@ -73,6 +76,11 @@ mod tests {
         assert_eq!(first.difference(&Fingerprint::of("reserve", &[Some("k1"), None, Some("100")])), None);
         assert_eq!(first.difference(&Fingerprint::of("reserve", &[Some("k1"), None, Some("101")])), Some(2));
         assert_eq!(first.difference(&Fingerprint::of("reserve", &[Some("k1"), Some(""), Some("100")])), Some(1));
+        let more =
+            |last: &str| Fingerprint::of("reserve", &[[Some("k"); FIELDS_MAX].as_slice(), &[Some(last)]].concat());
+        assert_eq!(more("a").difference(&more("a")), None);
+        assert_eq!(more("a").difference(&more("b")), Some(FIELDS_MAX));
+        assert_eq!(more("a").difference(&Fingerprint::of("reserve", &[Some("k"); FIELDS_MAX])), Some(FIELDS_MAX));
         assert!(first.difference(&Fingerprint::of("charge", &[Some("k1"), None, Some("100")])).is_some());
     }
 }

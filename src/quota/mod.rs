@@ -10,6 +10,7 @@ pub mod code;
 pub mod counter;
 pub mod entry;
 pub mod fingerprint;
+pub mod group;
 pub mod id;
 pub mod limit;
 pub mod packed;

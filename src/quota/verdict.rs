@@ -31,6 +31,9 @@ pub enum Code {
     KeyExpired,
     IpNotAllowed,
     ModelNotAllowed,
+    /// The price group that a call names, or that its key is bound to, is not the account's to use, or does not
+    /// serve the model. An addition to the protocol's table.
+    GroupNotAllowed,
     PlatformDisabled,
     ModelNotPriced,
     InsufficientBalance,
@@ -41,7 +44,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 27] = [
+    pub const ALL: [Code; 28] = [
         Code::Unauthorized,
         Code::InvalidRequest,
         Code::PayloadTooLarge,
@@ -62,6 +65,7 @@ impl Code {
         Code::KeyExpired,
         Code::IpNotAllowed,
         Code::ModelNotAllowed,
+        Code::GroupNotAllowed,
         Code::PlatformDisabled,
         Code::ModelNotPriced,
         Code::InsufficientBalance,
@@ -95,6 +99,7 @@ impl Code {
             Code::KeyExpired => "key_expired",
             Code::IpNotAllowed => "ip_not_allowed",
             Code::ModelNotAllowed => "model_not_allowed",
+            Code::GroupNotAllowed => "group_not_allowed",
             Code::PlatformDisabled => "platform_disabled",
             Code::ModelNotPriced => "model_not_priced",
             Code::InsufficientBalance => "insufficient_balance",

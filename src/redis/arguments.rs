@@ -162,18 +162,21 @@ pub(crate) fn charge(generation: u32, call: &ChargeCall<'_>, tombstone_ttl_ms: u
     Ok(packer.finish())
 }
 
-pub(crate) fn extend(generation: u32, call: &ExtendCall<'_>) -> Vec<u8> {
-    let flags = u64::from(call.denied) << 1 | u64::from(call.ttl_ms.is_some()) << 2;
-    let mut packer = Packer::with_capacity(48);
+pub(crate) fn extend(generation: u32, call: &ExtendCall<'_>) -> Result<Vec<u8>, Unavailable> {
+    let flags =
+        u64::from(call.denied) << 1 | u64::from(call.ttl_ms.is_some()) << 2 | u64::from(call.reprice.is_some()) << 3;
+    let mut packer = Packer::with_capacity(64);
     packer.uint::<4>(generation.into()).uint::<4>(call.version.into()).uint::<1>(flags);
     packer.int(call.amount.unwrap_or(-1)).uint::<4>(call.ttl_ms.unwrap_or(0).into()).int(call.credit_limit);
     bound(&mut packer, call.allowance);
+    let (from, to, prompt_cost) = call.reprice.map_or((&[][..], &[][..], 0), |it| (it.from, it.to, it.prompt_cost));
+    packer.int(prompt_cost).text(short_tag(from)?).text(short_tag(to)?);
     for group in call.groups {
         let cost = group.gauges.iter().filter(|gauge| gauge.limit.metric == Metric::Cost);
         field(&mut packer, group, cost.clone().count());
         gauges(&mut packer, cost);
     }
-    packer.finish()
+    Ok(packer.finish())
 }
 
 pub(crate) fn refund(generation: u32, call: &RefundCall<'_>) -> Vec<u8> {

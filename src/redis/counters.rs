@@ -119,7 +119,7 @@ impl Counters for Redis {
 
     async fn extend(&self, call: &ExtendCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let asked = arguments::extend(place.generation, call);
+        let asked = arguments::extend(place.generation, call)?;
         let keys = [place.meta(), place.account(call.account), place.record(call.account, call.id), place.deadlines()];
         self.ask(&place, &self.scripts.extend, &keys, &[&asked]).await
     }

@@ -15,6 +15,7 @@ use crate::{
         id::{AccountId, KeyId, OpId, ReservationId},
         reservation::Record,
         tally::Tally,
+        tariff::PriceTag,
     },
 };
 
@@ -58,6 +59,10 @@ impl<'a> LedgerRow<'a> {
         }
         // A log blob that cannot be read is still in the payload; money must not wait for it.
         let mut log: LogFields = serde_json::from_slice(&entry.log).unwrap_or_default();
+        // The reservation knows better which group its prices are of than the call that settled it.
+        if let Some(tag) = entry.record.as_ref().and_then(|record| PriceTag::unpack(&record.price_tag)) {
+            log.group = Some(tag.using.into());
+        }
         without_zeros(&mut log);
         Ok(Self { shard, at: *at, digest: digest_text(digest)?, entry, payload, log })
     }

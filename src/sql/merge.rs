@@ -7,6 +7,7 @@ use crate::{
     engine::ports::{AccountPatch, KeyPatch, StoreError},
     quota::{
         amount::{AMOUNT_MAX, COUNTER_MAX},
+        group::{AUTO, NAME_MAX, is_name},
         id::Model,
         limit::{LIMITS_MAX, Limit, Metric, Period},
         policy::{KeyPolicy, Policy, Trust},
@@ -33,6 +34,9 @@ pub(super) fn merge_account(mut policy: Policy, patch: &AccountPatch) -> Result<
         policy.status = status;
     }
     if let Some(group) = &patch.group {
+        if **group == *AUTO {
+            return Err(refused("group", "`auto` is for keys and calls"));
+        }
         policy.group = checked_group(group)?;
     }
     if let Some(units) = patch.credit_limit {
@@ -111,10 +115,10 @@ fn in_range(field: &'static str, number: i64, most: i64) -> Result<i64, StoreErr
 }
 
 fn checked_group(group: &str) -> Result<Box<str>, StoreError> {
-    match Model::new(group) {
-        Ok(_) => Ok(group.into()),
-        Err(error) => Err(refused("group", error.to_string())),
+    if !is_name(group) {
+        return Err(refused("group", format!("must be 1 to {NAME_MAX} printable ASCII characters, and not `*`")));
     }
+    Ok(group.into())
 }
 
 fn checked_text(field: &'static str, text: Option<&str>) -> Result<Option<Box<str>>, StoreError> {

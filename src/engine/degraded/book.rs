@@ -46,6 +46,8 @@ pub(crate) struct Report {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Work {
     pub(crate) grant: Option<Grant>,
+    /// The prices of the grant, as they are packed; none where it was not granted here.
+    pub(crate) price_tag: Option<Vec<u8>>,
     pub(crate) report: Option<Report>,
     /// Released here; what that gave back, when it is known.
     pub(crate) released: Option<Option<i64>>,

@@ -37,6 +37,8 @@ pub(super) struct Spooled {
     key: Option<KeyId>,
     platform: Option<Platform>,
     model: Option<Model>,
+    #[serde(default)]
+    group: Option<Box<str>>,
     price: Price,
     last: bool,
     outcome: Option<Outcome>,
@@ -45,6 +47,9 @@ pub(super) struct Spooled {
     cost: Cost,
     tokens: Option<i64>,
     clamped: bool,
+    /// The prices it was computed with, should no reservation know better.
+    #[serde(default)]
+    price_tag: Option<Vec<u8>>,
     /// Of a charge alone.
     estimate: Option<reserve::Ask>,
     asked_tokens: Option<i64>,
@@ -61,6 +66,7 @@ impl Spooled {
             key: key.cloned(),
             platform: ask.platform.clone(),
             model: ask.model.clone(),
+            group: ask.group.clone(),
             price: ask.price,
             last: ask.last,
             outcome: ask.outcome,
@@ -68,6 +74,7 @@ impl Spooled {
             cost: bill.cost,
             tokens: bill.tokens,
             clamped: bill.clamped,
+            price_tag: bill.price_tag.clone(),
             estimate: None,
             asked_tokens: None,
             client_ip: None,
@@ -96,6 +103,7 @@ impl Spooled {
             key: None,
             platform: None,
             model: None,
+            group: None,
             price: Price::Unsaid,
             last: true,
             outcome: None,
@@ -103,6 +111,7 @@ impl Spooled {
             cost: Cost::Nothing,
             tokens: None,
             clamped: false,
+            price_tag: None,
             estimate: None,
             asked_tokens: None,
             client_ip: None,
@@ -121,6 +130,7 @@ impl Spooled {
             key: self.key.clone(),
             platform: self.platform.clone(),
             model: self.model.clone(),
+            group: self.group.clone(),
             log: self.log.clone(),
         }
     }
@@ -139,9 +149,9 @@ impl Spooled {
         Release { payer: Payer::Account(self.account.clone()), id: self.id.clone() }
     }
 
-    /// The price tag is left out: the price stands, whatever prices the reservation was made with.
     pub(super) fn bill(&self) -> Bill {
-        Bill { cost: self.cost, tokens: self.tokens, clamped: self.clamped, price_tag: None }
+        let price_tag = self.price_tag.clone();
+        Bill { cost: self.cost, tokens: self.tokens, clamped: self.clamped, price_tag }
     }
 
     pub(super) fn quote(&self) -> Quote {

@@ -101,6 +101,7 @@ impl Engine {
             expires_at,
             balance: None,
             available: None,
+            group: plan.group(None),
             limits: Vec::new(),
         };
         if let Some(work) = book.find(&place) {
@@ -124,7 +125,8 @@ impl Engine {
         let expires_at = Millis(now.0 + i64::from(ask.ttl_ms.unwrap_or(self.settings.default_ttl_ms)));
         let (tokens, prompt_cost) = (plan.quote.tokens, plan.quote.prompt_cost);
         let grant = Grant { fingerprint: plan.content.fingerprint, held, tokens, prompt_cost, expires_at };
-        book.put(place.clone(), Work { grant: Some(grant), ..Work::default() });
+        let price_tag = Some(plan.ready.price_tag.clone());
+        book.put(place.clone(), Work { grant: Some(grant), price_tag, ..Work::default() });
         drop(book);
         self.local.touch();
         metrics::degraded_grant();
@@ -154,7 +156,7 @@ impl Engine {
             }
         }
         let trusted = self.trust.find(&place.0, &place.1);
-        let tag = trusted.as_ref().map(|work| work.ready.price_tag.as_slice());
+        let tag = trusted.as_ref().map(|work| work.ready.price_tag.as_slice()).or(work.price_tag.as_deref());
         let prompt_cost = match (&trusted, work.grant) {
             (Some(work), _) => Some(work.prompt_cost),
             (None, grant) => grant.map(|grant| grant.prompt_cost),
@@ -179,6 +181,7 @@ impl Engine {
         }
         bill.tokens = bill.tokens.or(work.grant.map(|grant| grant.tokens));
         let rest = |grant: Grant| (grant.held - charged.unwrap_or(0)).max(0);
+        bill.price_tag = bill.price_tag.or_else(|| tag.map(<[u8]>::to_vec));
         let report = Report {
             fingerprint: content.fingerprint,
             by_charge: false,
@@ -228,11 +231,11 @@ impl Engine {
     /// What a charge costs, unless the rules refuse it.
     async fn charge_amount(&self, ask: &Charge, who: &Who) -> Step<crate::engine::pricing::Quote> {
         let settle = &ask.settle;
-        let tariff = self.tariffs.current();
+        let terms = self.terms();
         let mut question = who.ask(settle.platform.as_ref(), settle.model.as_ref(), self.clock.now());
         question.client_ip = ask.client_ip;
-        let ready = who.rules.admit(&question, &tariff);
-        let quote = self.quote_charge(ask, who, &ready, &tariff).await?;
+        let ready = who.rules.admit(&question, settle.group.as_deref(), &terms);
+        let quote = self.quote_charge(ask, who, &ready, &terms).await?;
         let refusal = match (quote, &settle.model) {
             (None, Some(model)) => denied_by(&ready, model_not_priced(model)).refusal,
             (_, _) => ready.admission.refusal.clone(),
@@ -275,6 +278,10 @@ impl Engine {
         let place = (who.account.clone(), ask.id.clone());
         let _turn = self.local.turn(&place).await;
         let now = self.clock.now();
+        // What a hold comes to in another group is worked out from the record, which Redis has.
+        if ask.group.is_some() {
+            return Err(untold());
+        }
         let mut book = self.local.book();
         let work = book.find(&place).cloned().ok_or_else(untold)?;
         let grant = before(&work, &ask.id)?;
@@ -291,7 +298,7 @@ impl Engine {
         drop(book);
         self.local.touch();
         let (account, id) = place;
-        let answer = Extended { account, id, held, expires_at, balance: None, available: None };
+        let answer = Extended { account, id, held, expires_at, balance: None, available: None, group: None };
         Ok(Done::now(answer))
     }
 }

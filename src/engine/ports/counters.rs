@@ -166,6 +166,17 @@ pub struct ExtendCall<'a> {
     pub groups: &'a [Group],
     pub amount: Option<i64>,
     pub ttl_ms: Option<u32>,
+    pub reprice: Option<Reprice<'a>>,
+}
+
+/// Other prices for a live hold. `Status::Reprice` when its tag is not `from` any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Reprice<'a> {
+    /// The tag that the change was worked out from, and the one it shall have.
+    pub from: &'a [u8],
+    pub to: &'a [u8],
+    /// What the estimate's prompt part costs by it.
+    pub prompt_cost: i64,
 }
 
 /// Refund of a settled reservation.

@@ -19,8 +19,8 @@ pub use backlog::Backlog;
 pub use changes::Changes;
 pub use codes::{CodeFilter, CodePatch, CodeStore, Edited, GuessBound, Made, NewCodes, Redemption};
 pub use counters::{
-    AdjustCall, ChargeCall, Cost, Counters, ExtendCall, Field, MendCall, OpRecord, RefundCall, Reply, ReserveCall,
-    ResetCall, SettleCall, Status, UndoCall,
+    AdjustCall, ChargeCall, Cost, Counters, ExtendCall, Field, MendCall, OpRecord, RefundCall, Reply, Reprice,
+    ReserveCall, ResetCall, SettleCall, Status, UndoCall,
 };
 pub use outbox::{Closed, Due, Outbox, Owed};
 pub use posting::{Applied, Batch, Cause, Constants, Line, Mark, Opened, Opening, Posting, compensation_id};

@@ -121,6 +121,7 @@ impl Engine {
                     groups: &[],
                     amount: None,
                     ttl_ms: Some(left_ms),
+                    reprice: None,
                 };
                 self.counters.extend(&call).await?
             }

@@ -61,7 +61,7 @@ impl Engine {
         ask: &Settle,
         who: &Who,
         bill: &mut Bill,
-        content: &Content<6>,
+        content: &Content<7>,
         log: &[u8],
         (turns, trusted): (&Turns, Option<&Work>),
     ) -> Result<Reply, Unavailable> {
@@ -72,7 +72,9 @@ impl Engine {
         };
         let (key, platform, model) = (key.as_ref(), platform.as_ref(), model.as_ref());
         let question = policy::Ask { key, platform, model, client_ip: None, now: turns.now };
-        let ready = who.rules.admit(&question, &self.tariffs.current());
+        let of_work = trusted.map(|work| work.ready.price_tag.as_slice());
+        let named = trusted.map_or(ask.group.as_deref(), |work| Some(work.ready.groups().using));
+        let ready = who.rules.admit(&question, named, &self.terms());
         let (granted, tokens) = self.local.bill_of(&who.account, &ask.id, bill.cost);
         if let Some(work) = trusted {
             work.resolve(bill);
@@ -94,7 +96,7 @@ impl Engine {
             unreserved: true,
             clamped: bill.clamped,
             fingerprint: content.fingerprint,
-            price_tag: bill.price_tag.as_deref().unwrap_or(&ready.price_tag),
+            price_tag: bill.price_tag.as_deref().unwrap_or(of_work.unwrap_or(&ready.price_tag)),
             log,
         };
         let reply = self.counters.charge(&call).await?;

@@ -142,7 +142,15 @@ async fn without_redis_an_account_goes_on_within_its_allowance() {
     let release = Release { payer: reserve_as("r-1", 1).payer, id: reservation("r-1") };
     assert_eq!(done(engine.release(&release).await.unwrap()).0.returned, Some(600));
     done(engine.reserve(&reserve_as("r-2", 500)).await.unwrap());
-    let more = Extend { payer: release.payer.clone(), id: reservation("r-2"), amount: Some(900), ttl_ms: None };
+    let more = Extend {
+        payer: release.payer.clone(),
+        id: reservation("r-2"),
+        amount: Some(900),
+        ttl_ms: None,
+        group: None,
+        model: None,
+        estimate: None,
+    };
     assert_eq!(done(engine.extend(&more).await.unwrap()).0.held, 900);
     assert!(engine.extend(&Extend { amount: Some(1_001), ..more.clone() }).await.is_err());
     assert!(engine.extend(&Extend { id: reservation("other"), ..more }).await.is_err(), "Redis' to check");

@@ -39,6 +39,7 @@ pub struct Seen {
     pub amount: i64,
     pub min_amount: i64,
     pub tokens: Option<i64>,
+    pub prompt_cost: i64,
     pub cost: Option<Cost>,
     pub key: Option<KeyId>,
     pub refusal: Option<Code>,

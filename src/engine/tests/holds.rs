@@ -52,7 +52,15 @@ async fn while_sql_is_too_far_behind_nothing_new_is_taken_on_and_what_was_is_fin
     let (fake, engine) = Fake::new(|_, _| with_record(Status::Done, record(State::Held)));
     let backlog = Arc::new(Backlog::new(Some(Duration::from_secs(5))));
     let engine = Arc::into_inner(engine).unwrap().with_backlog(backlog.clone());
-    let extend = Extend { payer: Payer::Account(account()), id: reservation("r-1"), amount: None, ttl_ms: Some(1_000) };
+    let extend = Extend {
+        payer: Payer::Account(account()),
+        id: reservation("r-1"),
+        amount: None,
+        ttl_ms: Some(1_000),
+        group: None,
+        model: None,
+        estimate: None,
+    };
     let charge =
         |force| Charge { settle: settle(Price::Units(10)), estimate: None, tokens: None, client_ip: None, force };
     backlog.set(Duration::from_secs(6));
@@ -255,7 +263,15 @@ async fn an_extension_is_checked_against_the_reservations_own_windows() {
         world.policies.get_mut(&account()).unwrap().limits = vec![day.clone(), week, tokens];
         world.record = Some(held);
     });
-    let ask = Extend { payer: Payer::Account(account()), id: reservation("r-1"), amount: Some(500), ttl_ms: None };
+    let ask = Extend {
+        payer: Payer::Account(account()),
+        id: reservation("r-1"),
+        amount: Some(500),
+        ttl_ms: None,
+        group: None,
+        model: None,
+        estimate: None,
+    };
     assert_eq!(done(engine.extend(&ask).await.unwrap()).0.held, 500);
     let groups = &fake.seen("extend")[0].groups;
     assert_eq!((groups.len(), &groups[0].field, groups[0].gauges.len()), (1, &field, 1));

@@ -5,6 +5,7 @@ mod admin;
 mod bank;
 mod degraded;
 mod fake;
+mod groups;
 mod holds;
 mod money;
 mod operations;
@@ -93,6 +94,7 @@ fn reserve(ask: Ask) -> Reserve {
         tokens: None,
         ttl_ms: None,
         client_ip: Some(IpAddr::from([10, 0, 0, 1])),
+        group: None,
         mode: Mode::Strict,
         min_amount: None,
         charge_on_expiry: false,
@@ -109,6 +111,7 @@ fn settle(price: Price) -> Settle {
         key: None,
         platform: None,
         model: Some(Model::new("m").unwrap()),
+        group: None,
         log: LogFields::default(),
     }
 }

@@ -139,7 +139,12 @@ async fn a_partial_settle_and_an_extension_turn_trusted_work_into_a_hold() {
     assert_eq!((fake.seen("settle").len(), fake.seen("charge").len()), (1, 0));
     fake.set(|world| world.record = Some(Record { held: 700, ..record(State::Held) }));
     let (payer, id) = (Payer::Account(account()), reservation("extended"));
-    done(engine.extend(&Extend { payer, id, amount: Some(900), ttl_ms: None }).await.unwrap());
+    done(
+        engine
+            .extend(&Extend { payer, id, amount: Some(900), ttl_ms: None, group: None, model: None, estimate: None })
+            .await
+            .unwrap(),
+    );
     assert_eq!(fake.seen("reserve").pop().unwrap().id, "extended");
     assert_eq!(fake.seen("extend").len(), 1);
     let left = engine.trust.aside(&account(), None, &[], None).unwrap();

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     engine::{
-        policies::{Ready, Rules},
+        policies::{Ready, Rules, Terms},
         ports::{Reply, Status},
     },
     quota::{
@@ -52,8 +52,9 @@ fn policy() -> Policy {
 }
 
 fn ready() -> Arc<Ready> {
+    let terms = Terms { tariff: Arc::new(Tariff::builtin()), tables: Arc::default() };
     let ask = Ask { key: None, platform: None, model: None, client_ip: None, now: Millis(1) };
-    Rules::new(policy(), 0).admit(&ask, &Tariff::builtin())
+    Rules::new(policy(), 0).admit(&ask, None, &terms)
 }
 
 /// A script on its way: to Redis while it has no reply, back from there when it has one.

@@ -110,6 +110,7 @@ impl Engine {
             expires_at: held_for,
             balance: Some(balance),
             available: Some(available),
+            group: plan.group(None),
             limits: limits::states(groups, &windows, &who.rules.policy.zone, now),
         };
         Ok(Some(Done { answer, replayed }))
@@ -181,7 +182,8 @@ impl Engine {
     pub(crate) fn of_work(&self, who: &Who, work: &Work, now: Millis) -> Admission {
         let ready = &work.ready;
         let question = who.ask(ready.platform.as_ref(), ready.model.as_ref(), now);
-        let mut admission = who.rules.admit(&question, &self.tariffs.current()).admission.clone();
+        let named = Some(ready.groups().using);
+        let mut admission = who.rules.admit(&question, named, &self.terms()).admission.clone();
         admission.refusal = admission.refusal.filter(|refusal| refusal.code <= Code::KeyExpired);
         admission
     }

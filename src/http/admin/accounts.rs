@@ -59,7 +59,7 @@ pub(super) async fn delete(call: &Call<'_>, account: &str) -> Handled {
 fn patch(put: AccountPut) -> AccountPatch {
     AccountPatch {
         status: put.status.map(|status| status.0),
-        group: put.group.map(|group| group.as_str().into()),
+        group: put.group.map(|group| group.0),
         credit_limit: put.credit_limit.map(|level| level.0),
         zone: put.timezone.map(|zone| zone.0),
         trust: put.trust_threshold.map(|trust| trust.0),

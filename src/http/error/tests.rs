@@ -30,6 +30,7 @@ fn statuses_are_those_of_the_protocol() {
         ("key_expired", 403),
         ("ip_not_allowed", 403),
         ("model_not_allowed", 403),
+        ("group_not_allowed", 403),
         ("platform_disabled", 403),
         ("model_not_priced", 400),
         ("insufficient_balance", 402),

@@ -26,10 +26,11 @@ use crate::{
         wire::{
             gateway,
             read::{Bad, Value},
-            scalar::{Count, Ip, Secret, TtlMs, Units},
+            scalar::{Count, GroupName, Ip, Secret, TtlMs, Units},
         },
     },
     quota::{
+        group::is_name,
         id::{AccountId, BadId, KeyId, Model, Platform, ReservationId},
         verdict::Verdict,
     },
@@ -37,6 +38,7 @@ use crate::{
 
 const QUOTA_ID: HeaderName = HeaderName::from_static("x-quota-id");
 const QUOTA_HELD: HeaderName = HeaderName::from_static("x-quota-held");
+const QUOTA_GROUP: HeaderName = HeaderName::from_static("x-quota-group");
 const QUOTA_STATUS: HeaderName = HeaderName::from_static("x-quota-status");
 
 pub(super) async fn answer(service: &Service, headers: &HeaderMap, query: Option<&str>) -> Handled {
@@ -61,6 +63,9 @@ async fn granted(service: &Service, headers: &HeaderMap) -> Handled {
     let mut answer = Answer::new(StatusCode::OK, Media::Nothing, Vec::new(), "ok");
     answer.header(QUOTA_ID, said(reserved.id.as_str()));
     answer.header(QUOTA_HELD, HeaderValue::from(reserved.held));
+    if let Some(group) = &reserved.group {
+        answer.header(QUOTA_GROUP, said(group));
+    }
     ratelimit::describe(&mut answer, &reserved.limits, now);
     Ok(answer.replayed(replayed).degraded(reserved.balance.is_none()))
 }
@@ -134,6 +139,7 @@ fn asked(headers: &HeaderMap, account: Option<&str>) -> Result<gateway::Reserve,
         tokens: number::<Count>(headers, "X-Quota-Tokens")?,
         ttl_ms: number::<TtlMs>(headers, "X-Quota-Ttl-Ms")?,
         client_ip: client_ip(headers)?.map(Ip),
+        group: group(headers)?,
         mode: None,
         min_amount: None,
         on_expiry: None,
@@ -158,6 +164,14 @@ fn id<T>(
     parse: impl FnOnce(String) -> Result<T, BadId>,
 ) -> Result<Option<T>, Problem> {
     text(headers, name)?.map(|id| named(name, id, parse)).transpose()
+}
+
+fn group(headers: &HeaderMap) -> Result<Option<GroupName>, Problem> {
+    let Some(name) = text(headers, "X-Quota-Group")? else { return Ok(None) };
+    if is_name(name) {
+        return Ok(Some(GroupName(name.into())));
+    }
+    Err(Problem::invalid("X-Quota-Group", "X-Quota-Group is not the name of a price group"))
 }
 
 fn number<T: Value>(headers: &HeaderMap, name: &'static str) -> Result<Option<T>, Problem> {
@@ -231,6 +245,7 @@ mod tests {
             ("X-Quota-Amount", "-1"),
             ("X-Quota-Tokens", "\"7\""),
             ("X-Quota-Ttl-Ms", "999"),
+            ("X-Quota-Group", "*"),
             ("X-Forwarded-For", "unknown"),
         ] {
             let problem = read(&[("X-Quota-Account", "a"), (name, value)]).unwrap_err();

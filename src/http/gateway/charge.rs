@@ -45,6 +45,7 @@ fn asked(ask: gateway::Charge, header: Option<&str>) -> Result<Charge, Problem> 
             key: ask.key,
             platform: ask.platform,
             model: ask.model,
+            group: ask.group.map(|group| group.0),
             log: settle::logged(counted, ask.duration_ms, ask.stream, ask.ip, ask.meta),
         },
         estimate,

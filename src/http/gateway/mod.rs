@@ -5,8 +5,10 @@ mod authz;
 mod balance;
 mod batch;
 mod charge;
+mod compat;
 mod estimate;
 mod extend;
+mod own_key;
 pub(super) mod redeem;
 mod refund;
 mod release;
@@ -44,6 +46,10 @@ pub(super) async fn handle(route: Route<'_>, call: &Call<'_>) -> Handled {
         Route::Estimate => estimate::answer(service, read::body(body)?).await,
         Route::Batch => batch::answer(service, body).await,
         Route::Balance(account) => balance::answer(service, account).await,
+        Route::OwnKey => own_key::answer(service, headers).await,
+        Route::Subscription => compat::subscription(service, headers).await,
+        Route::BillingUsage => compat::usage(service, headers).await,
+        Route::TokenUsage => compat::token(service, headers).await,
         Route::Authz => authz::answer(service, headers, call.query).await,
         other => admin::probes(other, call),
     }

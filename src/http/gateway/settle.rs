@@ -76,6 +76,7 @@ fn asked(ask: gateway::Settle, header: Option<&str>) -> Result<(Settle, Option<L
         key: ask.key,
         platform: ask.platform,
         model: ask.model,
+        group: ask.group.map(|group| group.0),
         log: logged(counted, ask.duration_ms, ask.stream, ask.ip, ask.meta),
     };
     Ok((settle, ask.response_text))

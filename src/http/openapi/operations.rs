@@ -12,7 +12,7 @@ pub(super) struct Operation {
     pub(super) summary: &'static str,
     /// Schema of the body.
     pub(super) request: Option<&'static str>,
-    /// Status and schema of each 2xx (and of a 503 that is no problem); an empty one: no body.
+    /// Status and schema of each 2xx (and of others that come in a shape of their own); an empty one: no body.
     pub(super) answers: &'static [(u16, &'static str)],
     /// Statuses that come as problems.
     pub(super) problems: &'static [u16],
@@ -59,9 +59,27 @@ const fn authz(method: &'static str, id: &'static str) -> Operation {
     Operation { method, path, tag, id, summary, request: None, answers, problems: VERB }
 }
 
+/// A read of the key whose secret is presented.
+const fn own(
+    path: &'static str,
+    id: &'static str,
+    answers: Answers,
+    problems: &'static [u16],
+    summary: &'static str,
+) -> Operation {
+    Operation { method: "get", path, tag: "gateway", id, summary, request: None, answers, problems }
+}
+
 const DEGRADED: &str = "X-Quota-Degraded";
 const REPLAYED: &str = "Idempotency-Replayed";
 
+const SUBSCRIPTION: &str = "/dashboard/billing/subscription";
+const SUBSCRIPTION_V1: &str = "/v1/dashboard/billing/subscription";
+const USAGE: &str = "/dashboard/billing/usage";
+const USAGE_V1: &str = "/v1/dashboard/billing/usage";
+const SUBSCRIBED: Answers = &[(200, "Subscription"), (401, "OpenAiError"), (503, "OpenAiError")];
+const BILLED: Answers = &[(200, "BillingUsage"), (401, "OpenAiError"), (503, "OpenAiError")];
+const TOKEN_USED: Answers = &[(200, "TokenUsage"), (401, "TokenError"), (503, "TokenError")];
 const ACCOUNTS: &str = "/admin/v1/accounts";
 const ACCOUNT: &str = "/admin/v1/accounts/{account}";
 const KEYS: &str = "/admin/v1/accounts/{account}/keys";
@@ -101,6 +119,18 @@ pub(super) const OPERATIONS: &[Operation] = &[
         answers: &[(200, "Balance")],
         problems: READING,
     },
+    own("/v1/key", "own_key", &[(200, "OwnKey")], &[401, 503], "The key whose secret is presented"),
+    own(SUBSCRIPTION, "subscription", SUBSCRIBED, &[], "As new-api: a key's allowance in dollars"),
+    own(SUBSCRIPTION_V1, "subscription_v1", SUBSCRIBED, &[], "As new-api: a key's allowance in dollars"),
+    own(USAGE, "billing_usage", BILLED, &[], "As new-api: what a key spent, in 1/100 dollars; the dates mean nothing"),
+    own(
+        USAGE_V1,
+        "billing_usage_v1",
+        BILLED,
+        &[],
+        "As new-api: what a key spent, in 1/100 dollars; the dates mean nothing",
+    ),
+    own("/api/usage/token", "token_usage", TOKEN_USED, &[], "As new-api: a key's quota, of 1/500000 dollars each"),
     authz("get", "authz"),
     authz("post", "authz_post"),
     admin("get", ACCOUNTS, "list_accounts", None, &[(200, "Accounts")], "Accounts in order of their ids, by page"),
@@ -225,11 +255,20 @@ impl Operation {
             "gateway" if self.path == "/v1/authz" => {
                 json!([{"callerKey": []}, {"callerKey": [], "quotaToken": []}, {"quotaToken": []}])
             }
+            "gateway" if self.is_own() => json!([{"callerKey": []}]),
             // The empty one: a deployment without a token is open.
             "gateway" => json!([{"gatewayToken": []}, {}]),
             "admin" => json!([{"adminToken": []}]),
             _ => json!([]),
         }
+    }
+
+    /// Whether the key's secret is all that it asks for.
+    fn is_own(&self) -> bool {
+        matches!(
+            self.id,
+            "own_key" | "subscription" | "subscription_v1" | "billing_usage" | "billing_usage_v1" | "token_usage"
+        )
     }
 
     pub(super) fn parameters(&self) -> impl Iterator<Item = Value> {
@@ -289,6 +328,9 @@ impl Operation {
                 ),
                 query("source", json!({"type": "string", "maxLength": 512})),
             ],
+            "billing_usage" | "billing_usage_v1" => {
+                ["start_date", "end_date"].into_iter().map(|name| query(name, json!({"type": "string"}))).collect()
+            }
             "authz" | "authz_post" => vec![query("deny", json!({"type": "string", "enum": ["403"]}))],
             _ => Vec::new(),
         }
@@ -314,6 +356,7 @@ impl Operation {
             header("X-Quota-Amount", json!({"type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_i64})),
             header("X-Quota-Tokens", reference("Count")),
             header("X-Quota-Ttl-Ms", reference("TtlMs")),
+            header("X-Quota-Group", reference("GroupName")),
             header("X-Forwarded-For", reference("Ip")),
         ]
     }
@@ -322,14 +365,15 @@ impl Operation {
         let about = match status {
             201 => "Created",
             204 => "Done",
-            503 => "Not ready",
+            503 if self.tag == "probes" => "Not ready",
+            401 | 503 => meaning(status),
             _ => self.summary,
         };
         let mut headers = json!({"X-Request-Id": header("the caller's, or a new one")});
         let adds: &[&str] = match self.id {
             "reserve" => &[DEGRADED, REPLAYED, "RateLimit-Policy", "RateLimit"],
             "authz" | "authz_post" => {
-                &[DEGRADED, REPLAYED, "RateLimit-Policy", "RateLimit", "X-Quota-Id", "X-Quota-Held"]
+                &[DEGRADED, REPLAYED, "RateLimit-Policy", "RateLimit", "X-Quota-Id", "X-Quota-Held", "X-Quota-Group"]
             }
             "settle" | "release" | "extend" | "charge" => &[DEGRADED, REPLAYED],
             "refund" | "credit" | "debit" | "redeem" | "redeem_for" | "make_codes" => &[REPLAYED],

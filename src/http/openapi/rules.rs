@@ -91,7 +91,16 @@ fn together() -> Vec<(&'static str, Value)> {
         ),
         ("Settle", settle(payer())),
         ("Release", json!({"required": ["id"], "oneOf": payer()})),
-        ("Extend", json!({"required": ["id"], "oneOf": payer(), "anyOf": one_of(&["amount", "ttl_ms"])})),
+        (
+            "Extend",
+            json!({
+                "required": ["id"],
+                "oneOf": payer(),
+                "anyOf": one_of(&["amount", "ttl_ms", "group"]),
+                "not": both("amount", "estimate"),
+                "dependentRequired": {"estimate": ["model", "group"]},
+            }),
+        ),
         (
             "Charge",
             json!({

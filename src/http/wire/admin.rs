@@ -5,7 +5,8 @@ use super::{
     read::{Bad, Value, string},
     request,
     scalar::{
-        Cap, GroupOrNull, InstantOrNull, Level, Network, PageLimit, Sha256, Span, Text, TextOrNull, TimeZone, Units,
+        Cap, GroupName, GroupOrNull, InstantOrNull, Level, Network, PageLimit, Sha256, Span, Text, TextOrNull,
+        TimeZone, Units,
     },
     word,
 };
@@ -18,8 +19,8 @@ request!(
     /// Create or merge an account; absent fields stay as they are.
     AccountPut {
         status: Option<word::AccountStatus>,
-        /// Price group.
-        group: Option<Platform>,
+        /// Price group: what its calls cost, and which other groups it may use. Not `auto`.
+        group: Option<GroupName>,
         /// How far `available` may go below zero.
         credit_limit: Option<Level>,
         timezone: Option<TimeZone>,
@@ -48,7 +49,8 @@ request!(
         models: Option<Vec<Model>>,
         /// Addresses or CIDR blocks; empty is all.
         networks: Option<Vec<Network>>,
-        /// Price group; null is the account's.
+        /// Price group that its calls are made in, or `auto`: the first usable one that serves the model. Null is the
+        /// account's.
         group: Option<GroupOrNull>,
         /// Replaced as a whole when given.
         limits: Option<Limits>,

@@ -28,6 +28,9 @@ pub(crate) struct Reserved<'a> {
     pub(crate) balance: Option<i64>,
     #[schema(required)]
     pub(crate) available: Option<i64>,
+    /// The price group that it is made in; absent in the account's own, unless a group was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<&'a str>,
     /// Only when `verbose`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<Vec<LimitLive<'a>>>,
@@ -140,6 +143,9 @@ pub(crate) struct Extended<'a> {
     pub(crate) balance: Option<i64>,
     #[schema(required)]
     pub(crate) available: Option<i64>,
+    /// The price group that it goes on in; only where the call names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<&'a str>,
     #[serde(skip_serializing_if = "is_false")]
     #[schema(required = false)]
     pub(crate) replayed: bool,

@@ -7,7 +7,7 @@ use super::{
     meta::Meta,
     read::{Bad, Items, Object, Value, members, string},
     request,
-    scalar::{Count, Ip, Secret, Text, TtlMs, Units, Usage},
+    scalar::{Count, GroupName, Ip, Secret, Text, TtlMs, Units, Usage},
     word,
 };
 use crate::quota::id::{AccountId, KeyId, Model, OpId, Platform, ReservationId};
@@ -37,6 +37,8 @@ request!(
         ttl_ms: Option<TtlMs>,
         /// Checked against the key's allowed networks.
         client_ip: Option<Ip>,
+        /// The price group to be called in, or `auto`. Default: the key's, else the account's.
+        group: Option<GroupName>,
         /// Default `strict`.
         mode: Option<word::Mode>,
         /// The least that `best_effort` holds.
@@ -76,6 +78,8 @@ request!(
         key: Option<KeyId>,
         platform: Option<Platform>,
         model: Option<Model>,
+        /// The price group, where no reservation says it.
+        group: Option<GroupName>,
         prompt_tokens: Option<Count>,
         completion_tokens: Option<Count>,
         cached_tokens: Option<Count>,
@@ -96,7 +100,7 @@ request!(
 );
 
 request!(
-    /// Hold more, longer.
+    /// Hold more, longer; or go on in another price group.
     Extend {
         account: Option<AccountId>,
         api_key: Option<Secret>,
@@ -105,6 +109,12 @@ request!(
         amount: Option<Units>,
         /// From now, in milliseconds.
         ttl_ms: Option<TtlMs>,
+        /// The price group that a retry goes on in. The hold becomes what it costs there, unless `amount` says it.
+        group: Option<GroupName>,
+        /// What is called: asked where the group serves certain models, and for an estimate.
+        model: Option<Model>,
+        /// The hold in that group, exactly; without it the present hold is multiplied.
+        estimate: Option<Estimate>,
     }
 );
 
@@ -123,6 +133,8 @@ request!(
         estimate: Option<Estimate>,
         tokens: Option<Count>,
         client_ip: Option<Ip>,
+        /// The price group, or `auto`. Default: the key's, else the account's.
+        group: Option<GroupName>,
         /// Also when it overdraws.
         force: Option<bool>,
         outcome: Option<word::Outcome>,

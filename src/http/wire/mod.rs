@@ -8,10 +8,12 @@
 pub(crate) mod admin;
 pub(crate) mod answer;
 pub(crate) mod codes;
+pub(crate) mod compat;
 pub(crate) mod estimate;
 pub(crate) mod gateway;
 pub(crate) mod limit;
 pub(crate) mod meta;
+pub(crate) mod own_key;
 pub(crate) mod read;
 pub(crate) mod report;
 pub(crate) mod scalar;

@@ -9,6 +9,7 @@ use super::read::{Bad, Value, string};
 use crate::quota::{
     amount::{Amount, COUNTER_MAX},
     clock::Millis,
+    group::{NAME_MAX, is_name},
     id::{AccountId, BadId, KeyId, Model, OpId, Platform, ReservationId},
     limit::Period,
     usage::Usage as Tokens,
@@ -58,6 +59,10 @@ pub(crate) struct TextOrNull(pub(crate) Option<Box<str>>);
 /// The name of a price group, or null to have none of one's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupOrNull(pub(crate) Option<Box<str>>);
+
+/// The name of a price group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupName(pub(crate) Box<str>);
 
 /// A caller's secret. Never printed.
 pub(crate) struct Secret(pub(crate) Box<str>);
@@ -173,9 +178,17 @@ impl Value for TextOrNull {
     }
 }
 
+impl Value for GroupName {
+    fn read(raw: &str) -> Result<Self, Bad> {
+        let name = string(raw)?;
+        let sentence = || format!("must be 1 to {NAME_MAX} printable ASCII characters, and not `*`");
+        if is_name(&name) { Ok(Self(name.into())) } else { Err(Bad::value(sentence())) }
+    }
+}
+
 impl Value for GroupOrNull {
     fn read(raw: &str) -> Result<Self, Bad> {
-        if raw == "null" { Ok(Self(None)) } else { Platform::read(raw).map(|name| Self(Some(name.as_str().into()))) }
+        if raw == "null" { Ok(Self(None)) } else { GroupName::read(raw).map(|name| Self(Some(name.0))) }
     }
 }
 

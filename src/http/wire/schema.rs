@@ -13,8 +13,8 @@ use super::{
     limit::{LimitRule, Limits},
     meta::Meta,
     scalar::{
-        COUNT_MAX, Cap, Count, GroupOrNull, InstantOrNull, Ip, Level, Network, PAGE_MAX, PageLimit, Secret, Sha256,
-        Span, TEXT_CHARS_MAX, TTL_MS_MAX, TTL_MS_MIN, Text, TextOrNull, TimeZone, TtlMs, Units, Usage,
+        COUNT_MAX, Cap, Count, GroupName, GroupOrNull, InstantOrNull, Ip, Level, Network, PAGE_MAX, PageLimit, Secret,
+        Sha256, Span, TEXT_CHARS_MAX, TTL_MS_MAX, TTL_MS_MIN, Text, TextOrNull, TimeZone, TtlMs, Units, Usage,
     },
 };
 use crate::quota::{
@@ -27,6 +27,8 @@ use crate::quota::{
 
 const ID_PATTERN: &str = "^[A-Za-z0-9._:@-]{1,128}$";
 const NAME_PATTERN: &str = "^[ -~]{1,128}$";
+/// `*` alone stands for other groups in the operator's tables.
+const GROUP_PATTERN: &str = "^([ -)+-~]|[ -~]{2,64})$";
 const CIDR_PATTERN: &str =
     "^([0-9]{1,2}\\.){3}[0-9]{1,2}/([0-9]|[12][0-9]|3[0-2])$|^[0-9a-fA-F:.]+:[0-9a-fA-F:.]*/[0-9]{1,3}$";
 
@@ -132,7 +134,8 @@ schemas! {
     PageLimit => integer(1, PAGE_MAX),
     Text => free_text(""),
     TextOrNull => free_text("null clears it").schema_type(SchemaType::from_iter([Type::String, Type::Null])),
-    GroupOrNull => text(NAME_PATTERN, "price group").schema_type(SchemaType::from_iter([Type::String, Type::Null])),
+    GroupName => text(GROUP_PATTERN, "price group"),
+    GroupOrNull => text(GROUP_PATTERN, "price group").schema_type(SchemaType::from_iter([Type::String, Type::Null])),
     Secret => ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(128)),
     Ip => OneOfBuilder::new().item(format(KnownFormat::Ipv4)).item(format(KnownFormat::Ipv6)),
     Network => OneOfBuilder::new().item(format(KnownFormat::Ipv4)).item(format(KnownFormat::Ipv6))

@@ -6,6 +6,8 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::value::RawValue;
 
+use crate::quota::amount::AMOUNT_MAX;
+
 /// A factor from 0 to 1 000 000 with at most nine decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ratio(Decimal);
@@ -29,6 +31,21 @@ impl Ratio {
         }
         let ratio = Decimal::from_str_exact(text).map_err(|_| BadRatio)?.normalize();
         if ratio > RATIO_MAX || ratio.scale() > DECIMALS_MAX { Err(BadRatio) } else { Ok(Self(ratio)) }
+    }
+
+    /// Units that were multiplied with `from`, multiplied with this instead, rounded up; at most `AMOUNT_MAX`.
+    /// `None` when `from` is 0, which leaves nothing to tell it from.
+    #[must_use]
+    pub fn instead_of(self, from: Ratio, units: i64) -> Option<i64> {
+        let ((above, above_scale), (below, below_scale)) = (self.parts(), from.parts());
+        if below == 0 {
+            return None;
+        }
+        let power = |scale: u32, other: u32| 10_i128.pow(scale.saturating_sub(other));
+        let above = i128::from(units.max(0)).checked_mul(above * power(below_scale, above_scale));
+        let below = below * power(above_scale, below_scale);
+        let rounded_up = above.map(|above| above / below + i128::from(above % below > 0));
+        Some(rounded_up.and_then(|units| i64::try_from(units).ok()).unwrap_or(AMOUNT_MAX).min(AMOUNT_MAX))
     }
 
     /// The ratio is `.0 / 10^.1`.
@@ -93,6 +110,24 @@ mod tests {
             assert_eq!(Ratio::parse(bad), Err(BadRatio), "{bad}");
         }
         assert!(serde_json::from_str::<Ratio>("null").is_err());
+    }
+
+    #[test]
+    fn units_of_one_ratio_become_those_of_another() {
+        let ratio = |text| Ratio::parse(text).unwrap();
+        for (from, to, units, then) in [
+            ("1", "2", 7, 14),
+            ("0.5", "1.5", 100, 300),
+            ("2", "1", 7, 4),
+            ("3", "0.000000001", 3_000_000_001, 2),
+            ("0.000000001", "1000000", 1, 1_000_000_000_000_000),
+            ("0.000000001", "1000000", i64::MAX, AMOUNT_MAX),
+            ("1", "0", 9, 0),
+            ("0.8", "0.8", 12_345, 12_345),
+        ] {
+            assert_eq!(ratio(to).instead_of(ratio(from), units), Some(then), "{units} of {from} as {to}");
+        }
+        assert_eq!(ratio("1").instead_of(ratio("0"), 9), None);
     }
 
     #[test]

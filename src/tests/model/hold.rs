@@ -111,6 +111,9 @@ impl Model {
         if before.state != State::Held || now >= before.expires {
             return Status::AlreadyReleased;
         }
+        if call.reprice.is_some_and(|reprice| reprice.from != before.price_tag) {
+            return Status::Reprice;
+        }
         let held = call.amount.unwrap_or(before.held);
         if held < before.held {
             return Status::Decreasing;
@@ -120,6 +123,10 @@ impl Model {
             return Status::Denied;
         }
         let mut after = Record { held, ..before.clone() };
+        if let Some(reprice) = call.reprice {
+            after.price_tag = reprice.to.to_vec();
+            after.prompt_cost = reprice.prompt_cost;
+        }
         if let Some(ttl_ms) = call.ttl_ms {
             after.expires = Millis(now.0 + i64::from(ttl_ms));
         }

@@ -2,7 +2,8 @@
 
 use quotad::{
     engine::ports::{
-        AdjustCall, ChargeCall, Cost, ExtendCall, RefundCall, ReserveCall, ResetCall, SettleCall, Status, UndoCall,
+        AdjustCall, ChargeCall, Cost, ExtendCall, RefundCall, Reprice, ReserveCall, ResetCall, SettleCall, Status,
+        UndoCall,
     },
     quota::{
         clock::Millis,
@@ -111,6 +112,11 @@ impl Driver {
             _ => Some(held + self.random.random_range(0..400)),
         };
         let allowance = self.pick(&[None, Some(2_000), Some(1 << 40)]);
+        let from = self.model.record(&account, &id).map(|record| record.price_tag.clone()).unwrap_or_default();
+        let from = if self.chance(80) { from } else { b"\x09\0\0\0none".to_vec() };
+        let to = self.pick(&[&b"\x07\0\0\0vip"[..], b"\x07\0\0\0gold\0vip", b""]);
+        let reprice =
+            self.chance(30).then(|| Reprice { from: &from, to, prompt_cost: self.random.random_range(0..90) });
         let call = ExtendCall {
             account: &account,
             id: &id,
@@ -121,6 +127,7 @@ impl Driver {
             groups: &groups,
             amount,
             ttl_ms: self.chance(60).then(|| self.ttl_ms()),
+            reprice,
         };
         let reply = self.real.counters.extend(&call).await;
         self.compare(format!("{call:?}"), &account, reply, &[], |model, now| model.extend(&call, now));

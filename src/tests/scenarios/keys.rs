@@ -172,3 +172,25 @@ fn a_change_of_a_key_is_in_force_at_once_on_every_sidecar() {
     ask(1).problem(401, "unauthorized");
     eventually("both see the same", Duration::from_secs(5), || second.balance("a") == first.balance("a"));
 }
+
+/// Elsewhere a token was charged and the account's update failed: neither was rolled back.
+#[test]
+fn key_and_account_are_charged_both_or_not_at_all() {
+    let quotad = Sidecar::start();
+    quotad.account("a", json!({"initial_balance": 100}));
+    quotad.key("a", "rich", json!({"allowance": 1000}));
+    quotad.key("a", "poor", json!({"allowance": 10}));
+    let before = quotad.balance("a");
+    for (key, amount, code) in [("rich", 101, "insufficient_balance"), ("poor", 11, "key_exhausted")] {
+        for path in ["/v1/charge", "/v1/reserve"] {
+            let body = json!({"account": "a", "key": key, "id": "r", "amount": amount});
+            quotad.gateway.post(path, &body).problem(402, code);
+            assert_eq!(quotad.balance("a"), before, "{path} {key}");
+        }
+    }
+    let body = json!({"account": "a", "key": "poor", "id": "r", "amount": 10});
+    quotad.gateway.post("/v1/charge", &body).expect(200);
+    let sheet = quotad.balance("a");
+    assert_eq!((&sheet["used"], &sheet["keys"][0]["used"]), (&json!(10), &json!(10)));
+    quotad.assert_reconciled();
+}

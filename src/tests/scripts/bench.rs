@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use quotad::{
     engine::ports::{
-        ChargeCall, Cost, Counters, Digest, ExtendCall, OpRecord, RawEntry, RefundCall, Reply, ReserveCall, SettleCall,
-        ShardMeta, Status, Stream, Unavailable,
+        ChargeCall, Cost, Counters, Digest, ExtendCall, OpRecord, RawEntry, RefundCall, Reply, Reprice, ReserveCall,
+        SettleCall, ShardMeta, Status, Stream, Unavailable,
     },
     quota::{
         clock::Millis,
@@ -214,6 +214,17 @@ impl Bench {
 
     /// Extends with the caps of `ask`.
     pub async fn extend(&self, ask: &Ask, amount: Option<i64>, ttl_ms: Option<u32>) -> Reply {
+        self.reprice(ask, amount, ttl_ms, None).await
+    }
+
+    /// The same with other prices.
+    pub async fn reprice(
+        &self,
+        ask: &Ask,
+        amount: Option<i64>,
+        ttl_ms: Option<u32>,
+        reprice: Option<Reprice<'_>>,
+    ) -> Reply {
         let admission = ask.admission();
         let call = ExtendCall {
             account: &self.account,
@@ -225,6 +236,7 @@ impl Bench {
             groups: &admission.groups,
             amount,
             ttl_ms,
+            reprice,
         };
         self.redis.extend(&call).await.unwrap()
     }

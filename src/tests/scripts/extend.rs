@@ -1,7 +1,7 @@
 //! Extend.
 
 use quotad::{
-    engine::ports::Status,
+    engine::ports::{Reprice, Status},
     quota::limit::{Metric, Period},
 };
 
@@ -112,4 +112,38 @@ async fn after_partial_settles_beyond_the_hold_only_the_new_rest_is_held() {
     assert_eq!(bench.settle("r1", 140).await.status, Status::Done);
     assert_eq!(bench.money().await, [860, 0, 140, 1]);
     assert_eq!(bench.gauge(&field(), code(Metric::Cost, Period::Day)).await.unwrap().held, 0);
+}
+
+#[tokio::test]
+async fn other_prices_come_with_their_hold_or_not_at_all() {
+    let bench = Bench::new(1_000).await;
+    let ask = limited("r1", 400);
+    let first = bench.reserve(&ask).await.record.unwrap();
+    let to = b"\x01\0\0\0vip\0default";
+    let dearer = Reprice { from: &first.price_tag, to, prompt_cost: 77 };
+    let outdated = Reprice { from: b"\x02\0\0\0default", ..dearer };
+    let denied = Ask { denied: true, ..ask.clone() };
+    for (name, ask, amount, reprice, status) in [
+        ("limit", &ask, 401, dearer, Status::LimitExceeded),
+        ("policy", &denied, 200, dearer, Status::Denied),
+        ("another's prices, before any denial", &denied, 200, outdated, Status::Reprice),
+        ("another's prices, before a hold that goes down", &ask, 1, outdated, Status::Reprice),
+        ("less", &ask, 99, dearer, Status::Decreasing),
+    ] {
+        let before = bench.server.dump();
+        let reply = bench.reprice(ask, Some(amount), Some(90_000), Some(reprice)).await;
+        assert_eq!((reply.status, reply.record), (status, Some(first.clone())), "{name}");
+        assert_eq!(bench.server.dump(), before, "{name}");
+    }
+    let reply = bench.reprice(&ask, Some(300), None, Some(dearer)).await;
+    let record = reply.record.unwrap();
+    assert_eq!((reply.status, record.held, record.prompt_cost), (Status::Done, 300, 77));
+    assert_eq!((record.price_tag.as_slice(), &record.key, &record.windows), (&to[..], &first.key, &first.windows));
+    assert_eq!((record.expires, record.fingerprint), (first.expires, first.fingerprint));
+    assert_eq!(bench.money().await, [1_000, 300, 0, 0]);
+    // Its windows are found behind the longer tag: a settle takes from them what they hold.
+    assert_eq!(bench.settle("r1", 250).await.status, Status::Done);
+    let cost = bench.gauge(&field(), code(Metric::Cost, Period::Day)).await.unwrap();
+    assert_eq!((cost.held, cost.used), (0, 250));
+    assert_eq!(bench.money().await, [750, 0, 250, 1]);
 }

@@ -114,6 +114,7 @@ fn charge(payer: usize, id: &str) -> Charge {
         key: None,
         platform: None,
         model: None,
+        group: None,
         log: LogFields::default(),
     };
     Charge { settle, estimate: None, tokens: None, client_ip: None, force: false }

@@ -69,6 +69,8 @@ impl Counters for Fake {
             amount: call.amount.unwrap_or(-1),
             groups: call.groups.to_vec(),
             force: call.denied,
+            price_tag: call.reprice.map(|reprice| reprice.to.to_vec()),
+            prompt_cost: call.reprice.map_or(0, |reprice| reprice.prompt_cost),
             ..Seen::default()
         })
         .await
