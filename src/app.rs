@@ -203,7 +203,7 @@ async fn build(config: &Config, redis_url: &Secret, threads: &[Handle]) -> Resul
     let engine = wiring::build_engine(config, &redis, &database, &writeback, spool);
     let health = Arc::new(Health::default());
     wiring::attach_first(&writeback, &health).await?;
-    engine.refresh_tariff().await.map_err(Failure::backend)?;
+    engine.refresh().await.map_err(Failure::backend)?;
     let listeners = listen::bind(&config.http).await?;
     Ok(House { database, redis, writeback, engine, health, exporter, listeners, holder, admin_token, admin_token_file })
 }
@@ -287,9 +287,10 @@ fn start(config: &Config, house: House, threads: &[Handle]) -> Running {
         .spawn("sql-watch", move |stop| upkeep::watch_sql(posting, move |ok| reach.set_sql_degraded(!ok), stop));
     let samples = exporter.clone();
     running.upkeep.spawn("metrics", move |stop| upkeep::fold_samples(samples, stop));
-    let every = config.upkeep.tariff_refresh;
-    let prices = engine.clone();
-    running.upkeep.spawn("tariff-refresh", move |stop| wiring::run_tariff_refresh(prices, every, stop));
+    let every = config.upkeep.settings_poll;
+    let (looker, listener, news) = (engine.clone(), engine.clone(), redis.news);
+    running.upkeep.spawn("settings-poll", move |stop| upkeep::look_for_settings(looker, every, stop));
+    running.upkeep.spawn("settings-news", move |stop| upkeep::listen_for_settings(listener, news, stop));
 
     let sockets = wiring::sockets(listeners, threads);
     let served = wiring::Served { engine, codes: database.codes, health, exporter };

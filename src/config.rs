@@ -12,8 +12,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
     embedded::{self, Fsync},
-    engine::{self, AbortCharge, AbortPolicy, ports::Constants},
-    quota::{amount::COUNTER_MAX, policy::OnUnavailable, window::Zone},
+    engine::{
+        self, AbortCharge,
+        ports::Constants,
+        settings::{Deployment, ENTRIES, Values, judge_platforms},
+    },
+    quota::{amount::COUNTER_MAX, id::Platform, policy::OnUnavailable, window::Zone},
 };
 use layers::{Layers, Sources};
 use reader::Reader;
@@ -94,7 +98,8 @@ pub struct Writeback {
 #[derive(Clone, Debug)]
 pub struct Upkeep {
     pub sweep_interval: Duration,
-    pub tariff_refresh: Duration,
+    /// Between two looks for newer settings and price lists.
+    pub settings_poll: Duration,
     /// `None`: accounts are never unloaded.
     pub unload_idle: Option<Duration>,
     /// From the stop signal to the end.
@@ -173,7 +178,7 @@ impl Config {
             spool_bytes_max: read.number("spool_max_bytes", 4096, 1 << 40),
             upkeep: Upkeep {
                 sweep_interval: read.millis("sweep_interval_ms", 10, MINUTE_MS),
-                tariff_refresh: read.millis("tariff_refresh_ms", 100, DAY_MS),
+                settings_poll: read.millis("settings_poll_ms", 50, DAY_MS),
                 unload_idle: Some(read.millis("unload_idle_ms", 0, 1000 * DAY_MS)).filter(|idle| !idle.is_zero()),
                 drain_deadline: read.millis("drain_deadline_ms", 0, DAY_MS),
             },
@@ -214,11 +219,8 @@ impl Config {
                 socket.display()
             ));
         }
-        if self.engine.default_hold > self.engine.max_amount {
-            read.problem(format!(
-                "`default_hold` ({} units) is above `max_amount` ({} units): no reserve could use it",
-                self.engine.default_hold, self.engine.max_amount
-            ));
+        if let Err((_, sentence)) = self.engine.deployment.values.judge() {
+            read.problem(sentence);
         }
     }
 
@@ -303,6 +305,18 @@ impl Http {
 }
 
 fn read_engine(read: &mut Reader<'_>, units_per_usd: i64) -> engine::Settings {
+    let deployment = read_deployment(read, units_per_usd);
+    engine::Settings {
+        deployment,
+        trust_sidecars: read.number("trust_sidecars", 1, 10_000),
+        policy_cache_accounts: read.number("policy_cache_accounts", 1, 100_000_000),
+        log_ip: read.bool("log_ip"),
+        time_budget: read.millis("time_budget_ms", 1, MINUTE_MS),
+    }
+}
+
+/// What can be changed at run time, as far as the file knows it: this deployment's defaults.
+fn read_deployment(read: &mut Reader<'_>, units_per_usd: i64) -> Deployment {
     let mut charge = |key: &str| {
         read.parse(key, "nothing, prompt or estimate", |text| match text {
             "nothing" => Some(AbortCharge::Nothing),
@@ -311,27 +325,30 @@ fn read_engine(read: &mut Reader<'_>, units_per_usd: i64) -> engine::Settings {
             _ => None,
         })
     };
-    let abort = AbortPolicy {
-        ok: charge("abort_ok"),
-        client_abort: charge("abort_client_abort"),
-        upstream_error: charge("abort_upstream_error"),
-        unknown: charge("abort_unknown"),
-    };
-    engine::Settings {
+    let values = Values {
+        abort_ok: charge("abort_ok"),
+        abort_client_abort: charge("abort_client_abort"),
+        abort_upstream_error: charge("abort_upstream_error"),
+        abort_unknown: charge("abort_unknown"),
         default_hold: read.units("default_hold", units_per_usd, COUNTER_MAX),
         max_amount: read.units("max_amount", units_per_usd, COUNTER_MAX),
         default_ttl_ms: read.number("default_ttl_ms", 1000, 86_400_000),
-        abort,
         hold_free_models: read.bool("hold_free_models"),
         trust_threshold: read.optional_units("trust_threshold", units_per_usd, COUNTER_MAX),
-        trust_sidecars: read.number("trust_sidecars", 1, 10_000),
-        policy_cache_accounts: read.number("policy_cache_accounts", 1, 100_000_000),
-        log_ip: read.bool("log_ip"),
-        time_budget: read.millis("time_budget_ms", 1, MINUTE_MS),
         on_unavailable: read.parse("on_unavailable", "deny or allow", OnUnavailable::parse),
         unavailable_allowance: read.units("unavailable_allowance", units_per_usd, COUNTER_MAX),
         unavailable_total: read.units("unavailable_total", units_per_usd, COUNTER_MAX),
-    }
+        platforms: read.parse("platforms", "names of platforms, each once, with commas between them", platforms),
+        ..Values::builtin()
+    };
+    let origins = ENTRIES.iter().filter_map(|entry| Some((entry.name, read.origin(entry.name)?))).collect();
+    Deployment { values, origins }
+}
+
+fn platforms(text: &str) -> Option<Vec<Platform>> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let platforms: Vec<Platform> = names.map(|name| Platform::new(name).ok()).collect::<Option<_>>()?;
+    judge_platforms(&platforms).is_ok().then_some(platforms)
 }
 
 #[cfg(test)]

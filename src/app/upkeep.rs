@@ -1,5 +1,5 @@
 //! The small background loops: watching that Redis stays fit for money and SQL reachable, and
-//! keeping metric samples small, sending idle accounts away.
+//! keeping metric samples small, sending idle accounts away, taking over settings that changed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,8 @@ use super::tasks::Stop;
 use crate::{
     embedded::checks,
     engine::{
-        ports::{Posting, Stream, Unavailable},
+        Engine,
+        ports::{News, Posting, Stream, Unavailable},
         unload::{Place, Unloader},
     },
     metrics::Exporter,
@@ -136,4 +137,41 @@ async fn unload_page(
         return Ok(None);
     }
     unloader.page(at).await.map(Some)
+}
+
+/// Looks for newer settings and price lists in SQL every so often.
+pub(super) async fn look_for_settings(engine: Arc<Engine>, every: Duration, mut stop: Stop) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.told() => return,
+        }
+        let looked = engine.refresh().await;
+        match (&looked, failing) {
+            (Err(reason), false) => {
+                warn!(%reason, "newer settings and prices could not be read; the present ones stay")
+            }
+            (Ok(()), true) => info!("settings and prices can be read again"),
+            (Err(_), true) | (Ok(()), false) => {}
+        }
+        failing = looked.is_err();
+    }
+}
+
+/// The same whenever another sidecar says that there are some.
+pub(super) async fn listen_for_settings(engine: Arc<Engine>, news: Arc<dyn News>, mut stop: Stop) {
+    let mut listener = news.listen();
+    loop {
+        tokio::select! {
+            () = listener.heard() => {}
+            () = stop.told() => return,
+        }
+        // What fails here is tried again by the one that looks.
+        if let Err(reason) = engine.refresh().await {
+            debug!(%reason, "newer settings could not be read at once");
+        }
+    }
 }

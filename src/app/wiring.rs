@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -18,7 +18,7 @@ use crate::{
     engine::{
         Engine,
         codes::Codes,
-        ports::{CodeStore, Counters, LedgerStore, Outbox, PolicyStore, Posting, Spool, Stream},
+        ports::{CodeStore, Counters, LedgerStore, News, Outbox, PolicyStore, Posting, Spool, Stream},
         unload::Unloader,
     },
     http::{self, Health, Service, Tokens},
@@ -51,6 +51,7 @@ impl Database {
 pub(super) struct Redis {
     pub counters: Arc<dyn Counters>,
     pub stream: Arc<dyn Stream>,
+    pub news: Arc<dyn News>,
     pub clock: Arc<Clock>,
 }
 
@@ -90,7 +91,7 @@ pub(super) async fn connect_redis(config: &Config, url: &str, threads: &[Handle]
     };
     let built = redis::build_on(&settings, threads).await;
     let redis = built.map_err(|error| Failure::Config(vec![error.to_string()]))?;
-    Ok(Redis { counters: redis.clone(), stream: redis, clock: Arc::new(Clock::default()) })
+    Ok(Redis { counters: redis.clone(), stream: redis.clone(), news: redis, clock: Arc::new(Clock::default()) })
 }
 
 /// `config.writeback`; `holder` names this sidecar in leases.
@@ -139,7 +140,7 @@ pub(super) fn build_engine(
         redis.clock.clone(),
         config.engine.clone(),
     );
-    let engine = engine.with_backlog(writeback.backlog.clone()).with_spool(spool);
+    let engine = engine.with_backlog(writeback.backlog.clone()).with_spool(spool).with_news(redis.news.clone());
     Arc::new(engine.with_builtin_tariff(Tariff::builtin_at(config.constants.units_per_usd)))
 }
 
@@ -184,21 +185,6 @@ pub(super) async fn run_writeback(writeback: Writeback, engine: Arc<Engine>, mut
 /// Watches how far SQL is behind.
 pub(super) async fn run_lag(writeback: Writeback, mut stop: Stop) {
     writeback.lag.run(stop.told()).await;
-}
-
-/// Asks for a newer tariff every so often.
-pub(super) async fn run_tariff_refresh(engine: Arc<Engine>, every: Duration, mut stop: Stop) {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.told() => return,
-        }
-        if let Err(reason) = engine.refresh_tariff().await {
-            tracing::warn!(%reason, "the newest tariff could not be read; the present one stays");
-        }
-    }
 }
 
 /// The sockets, and the threads that serve gateways.

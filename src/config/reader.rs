@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use rust_decimal::{Decimal, prelude::ToPrimitive};
 
 use super::{
-    layers::Layers,
+    layers::{Layers, Source},
     secret::{Secret, ServerUrl},
     settings,
 };
@@ -32,6 +32,12 @@ impl<'a> Reader<'a> {
     /// The text, or `None` when absent.
     pub(super) fn text(&self, key: &str) -> Option<&'a str> {
         Some(self.layers.value(key).text.as_str()).filter(|text| !text.is_empty())
+    }
+
+    /// Where a setting of the file comes from, in words; `None` for a default, or when the file has no such one.
+    pub(super) fn origin(&self, key: &str) -> Option<String> {
+        let source = &settings::find(key).map(|setting| self.layers.value(setting.key))?.source;
+        (*source != Source::Default).then(|| source.to_string())
     }
 
     /// `must` completes "`key` must be …".

@@ -1,5 +1,5 @@
-//! What `check-config` prints: every setting with its effective value and where it came from. The
-//! output is TOML, so that it can be the start of a configuration file.
+//! What `check-config` prints: every setting with its effective value and where it came from; what the
+//! database may say otherwise is marked, because nobody asks it here. The output is TOML, so that it can be the start of a configuration file.
 
 use std::fmt::Write;
 
@@ -8,6 +8,7 @@ use super::{
     secret::{REDACTED, ServerUrl},
     settings::SETTINGS,
 };
+use crate::engine::settings as runtime;
 
 /// One line per setting; secrets and passwords are not in it.
 #[must_use]
@@ -24,7 +25,8 @@ pub fn report(layers: &Layers) -> String {
         } else {
             format!("{} = {}", setting.key, toml_text(&value.text))
         };
-        let _ = writeln!(out, "{shown:<44} # {}", value.source);
+        let unless = if runtime::find(setting.key).is_some() { ", unless set at run time" } else { "" };
+        let _ = writeln!(out, "{shown:<44} # {}{unless}", value.source);
     }
     out
 }

@@ -137,6 +137,11 @@ pub const SETTINGS: &[Setting] = &[
         "what one account may spend on this sidecar in an outage: one that has nothing left can lose you no more",
     ),
     file("unavailable_total", "100 USD", "the same for all accounts together"),
+    file(
+        "platforms",
+        "anthropic,openai,gemini,antigravity",
+        "the platforms that platform quotas and sign-up defaults may name, with commas between them",
+    ),
     file("spool_max_bytes", "67108864", "operations of an outage kept in `<data>/spool`; more are 503; about 200 000"),
     file("max_in_flight", "4096", "calls waiting for Redis at once; more are 503 at once instead of queueing"),
     file(
@@ -174,9 +179,9 @@ pub const SETTINGS: &[Setting] = &[
         "an account that nobody used for so long leaves Redis until its next call; 0: never",
     ),
     file(
-        "tariff_refresh_ms",
+        "settings_poll_ms",
         "500",
-        "how often the database is asked for a newer tariff version: one is in force everywhere within a second",
+        "how often the database is asked for newer settings and price lists; news of them also comes through Redis",
     ),
     file(
         "drain_deadline_ms",

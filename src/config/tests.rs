@@ -22,8 +22,8 @@ fn every_default_reads_and_stands() {
     let loaded = load(&Sources::default()).unwrap();
     let config = loaded.config;
     assert_eq!(config.http.gateway_listen.to_string(), "127.0.0.1:8787");
-    assert_eq!(config.engine.max_amount, 1_000_000_000_000);
-    assert_eq!((config.engine.trust_threshold, config.engine.trust_sidecars), (None, 4));
+    assert_eq!(config.engine.deployment.values.max_amount, 1_000_000_000_000);
+    assert_eq!((config.engine.deployment.values.trust_threshold, config.engine.trust_sidecars), (None, 4));
     assert_eq!(config.constants, Constants { shards: 64, units_per_usd: 100_000_000 });
     assert_eq!(config.sql.url.expose(), "sqlite://./data/quotad.db");
     assert!(matches!(config.redis.choice, RedisChoice::Embedded(embedded) if embedded.dir.ends_with("data/redis")));
@@ -127,5 +127,5 @@ fn the_report_names_sources_hides_secrets_and_reads_back() {
     assert!(line("gateway_token").ends_with("# flag --gateway-token"));
     assert!(line("# database_url is not set").ends_with("# default"));
     let plain = report(&load(&sources("max_amount = '5 USD'", &[], &[])).unwrap().layers);
-    assert_eq!(load(&sources(&plain, &[], &[])).unwrap().config.engine.max_amount, 500_000_000);
+    assert_eq!(load(&sources(&plain, &[], &[])).unwrap().config.engine.deployment.values.max_amount, 500_000_000);
 }

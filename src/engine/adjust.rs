@@ -124,7 +124,7 @@ impl Engine {
             note: ask.note.as_deref(),
             content: content::of_operation("debit", ["amount", "force"], [&ask.amount.to_string(), force]),
         };
-        if let Some(refusal) = too_much("amount", ask.amount, self.settings.max_amount) {
+        if let Some(refusal) = too_much("amount", ask.amount, self.live().max_amount) {
             return verdict(Err(refusal.into()));
         }
         verdict(self.adjust_and_tell(&operation).await)

@@ -45,7 +45,7 @@ impl Engine {
             self.backlog.check()?;
         }
         let mut turns = self.turns();
-        let invalid = ask.invalid(self.settings.max_amount);
+        let invalid = ask.invalid(self.live().max_amount);
         let settle = &ask.settle;
         loop {
             let who = known(self.who(&settle.payer, settle.key.as_ref()).await, invalid.as_ref())?;
@@ -111,7 +111,7 @@ impl Engine {
             (_, _) => {
                 let Ok(bill) = self.bill(settle, who, Frozen::default()).await? else { return Ok(None) };
                 if bill.clamped {
-                    let sentence = format!("comes to more than max_amount ({} units)", self.settings.max_amount);
+                    let sentence = format!("comes to more than max_amount ({} units)", self.live().max_amount);
                     return Err(Refusal::invalid("usage", sentence).into());
                 }
                 let amount = match bill.cost {

@@ -68,7 +68,7 @@ impl Engine {
     async fn try_extend(&self, ask: &Extend) -> Step<Done<Extended>> {
         self.backlog.check()?;
         let mut turns = self.turns();
-        let invalid = ask.invalid(self.settings.max_amount);
+        let invalid = ask.invalid(self.live().max_amount);
         loop {
             let who = known(self.who(&ask.payer, None).await, invalid.as_ref())?;
             self.hold_trusted(&who, &ask.id).await?;

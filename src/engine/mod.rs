@@ -2,7 +2,7 @@
 //! verbs take typed requests, ask the policy, call one script, and answer a verdict; what they
 //! cannot tell is `Err(Unavailable)`.
 //!
-//! Around the verbs: `policies` and `tariffs` (what is in memory), `decide` and `load` (what to do
+//! Around the verbs: `policies`, `tariffs` and `settings` (what is in memory), `decide` and `load` (what to do
 //! when a script cannot decide), `content` (what makes two calls the same), `pricing`, `limits` and
 //! `denial` (numbers in, refusals out), `estimate` (what a call would hold), `sweep` (holds that nobody
 //! ended), `unload` (accounts that nobody uses), `degraded` (what is answered without Redis), `trust`
@@ -38,6 +38,7 @@ pub mod refund;
 pub mod release;
 pub mod reserve;
 pub mod reset;
+pub mod settings;
 pub mod settle;
 mod step;
 mod sweep;
@@ -55,7 +56,6 @@ use crate::quota::{
     clock::Clock,
     group::GroupTables,
     id::{AccountId, KeyId},
-    policy::OnUnavailable,
     tariff::Tariff,
     verdict::Verdict,
 };
@@ -64,7 +64,8 @@ use estimate::Texts;
 use flight::Flights;
 use load::Loader;
 use policies::Cache;
-use ports::{Backlog, Counters, Drain, LedgerStore, PolicyStore, Spool, Unavailable};
+use ports::{Backlog, Counters, Drain, LedgerStore, News, PolicyStore, Spool, Unavailable};
+use settings::{Deployment, Live};
 use tariffs::Tariffs;
 use trust::Trust;
 
@@ -90,28 +91,11 @@ pub enum AbortCharge {
     Estimate,
 }
 
-/// Per outcome; an absent outcome counts as `unknown`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AbortPolicy {
-    pub ok: AbortCharge,
-    pub client_abort: AbortCharge,
-    pub upstream_error: AbortCharge,
-    pub unknown: AbortCharge,
-}
-
 /// The engine's settings; `config.rs` documents each.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Units held when a reserve names neither amount nor estimate.
-    pub default_hold: i64,
-    /// A single amount above it is refused at reserve and clamped at settle.
-    pub max_amount: i64,
-    pub default_ttl_ms: u32,
-    pub abort: AbortPolicy,
-    /// Hold (an amount of 0, tokens and a request) for models whose prices are 0.
-    pub hold_free_models: bool,
-    /// Deployment-wide trust threshold in units; `None` is off.
-    pub trust_threshold: Option<i64>,
+    /// What is set at run time starts from here.
+    pub deployment: Deployment,
     /// The most sidecars that share this Redis: each trusts for its part of the threshold.
     pub trust_sidecars: u32,
     /// Policies kept in memory.
@@ -120,12 +104,6 @@ pub struct Settings {
     pub log_ip: bool,
     /// A whole call of the gateway is answered by then, or a little later.
     pub time_budget: Duration,
-    /// Of accounts that name none.
-    pub on_unavailable: OnUnavailable,
-    /// Units that one account may spend on this sidecar while Redis is away.
-    pub unavailable_allowance: i64,
-    /// Units that all accounts together may spend on this sidecar while Redis is away.
-    pub unavailable_total: i64,
 }
 
 /// The engine: shared by every listener, one per process.
@@ -136,6 +114,8 @@ pub struct Engine {
     pub(crate) drain: Arc<dyn Drain>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) settings: Settings,
+    live: Arc<Live>,
+    news: Option<Arc<dyn News>>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) tariffs: Tariffs,
     loader: Loader,
@@ -167,7 +147,9 @@ impl Engine {
             drain: drain.clone(),
             cache: cache.clone(),
         };
-        let (local, trust) = (Local::new(&settings), Trust::new(&settings));
+        let live = Arc::new(Live::new(settings.deployment.clone()));
+        let local = Local::new(&live.now());
+        let trust = Trust::new(live.clone(), settings.trust_sidecars);
         let (tariffs, loads) = (Tariffs::new(Tariff::builtin()), Flights::new());
         let (backlog, groups) = (Arc::default(), ArcSwap::default());
         Self {
@@ -177,6 +159,8 @@ impl Engine {
             drain,
             clock,
             settings,
+            live,
+            news: None,
             cache,
             tariffs,
             loader,
@@ -205,6 +189,12 @@ impl Engine {
     /// Takes over the tables of price groups; the next call is decided by them.
     pub fn set_groups(&self, tables: GroupTables) {
         self.groups.store(Arc::new(tables));
+    }
+
+    /// How other sidecars are told of changes; without it they find them by themselves.
+    #[must_use]
+    pub fn with_news(self, news: Arc<dyn News>) -> Self {
+        Self { news: Some(news), ..self }
     }
 
     /// Account and key behind a payer, for callers that need the name (authz headers, metrics).

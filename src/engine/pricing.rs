@@ -78,14 +78,14 @@ impl Engine {
         Ok(match ask {
             Ask::Units(units) => Some(of(units)),
             Ask::Default if ready.free => Some(Quote { free: true, ..of(0) }),
-            Ask::Default => Some(of(self.settings.default_hold)),
+            Ask::Default => Some(of(self.live().default_hold)),
             Ask::Estimate { prompt_tokens, max_tokens } => {
                 let model = model.ok_or_else(model_missing)?;
                 let prompt = Usage { input: prompt_tokens, ..Usage::default() };
                 let Some(estimate) = tariff.estimate(model.as_str(), ready.groups(), &prompt, max_tokens) else {
                     return Ok(None);
                 };
-                let max = self.settings.max_amount;
+                let max = self.live().max_amount;
                 if estimate.cost > max {
                     let sentence = format!("comes to {} units, more than max_amount ({max})", estimate.cost);
                     return Err(Refusal::invalid("estimate", sentence).into());
@@ -156,17 +156,17 @@ impl Engine {
 
     /// What was really spent is charged, but an absurd number is not believed.
     fn clamp(&self, bill: Bill, cost: i64) -> Bill {
-        let max = self.settings.max_amount;
+        let max = self.live().max_amount;
         Bill { cost: Cost::Units(cost.min(max)), clamped: cost > max, ..bill }
     }
 
     fn abort_charge(&self, outcome: Option<Outcome>) -> AbortCharge {
-        let policy = &self.settings.abort;
+        let live = self.live();
         match outcome {
-            Some(Outcome::Ok) => policy.ok,
-            Some(Outcome::ClientAbort) => policy.client_abort,
-            Some(Outcome::UpstreamError) => policy.upstream_error,
-            Some(Outcome::Unknown) | None => policy.unknown,
+            Some(Outcome::Ok) => live.abort_ok,
+            Some(Outcome::ClientAbort) => live.abort_client_abort,
+            Some(Outcome::UpstreamError) => live.abort_upstream_error,
+            Some(Outcome::Unknown) | None => live.abort_unknown,
         }
     }
 }

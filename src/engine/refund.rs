@@ -40,7 +40,7 @@ impl Engine {
     }
 
     async fn try_refund(&self, ask: &Refund) -> Step<Done<Refunded>> {
-        let invalid = too_much("amount", ask.amount, self.settings.max_amount);
+        let invalid = too_much("amount", ask.amount, self.live().max_amount);
         let mut who = known(self.who(&ask.payer, None).await, invalid.as_ref())?;
         // Tombstones in Redis are for minutes, the ledger is for ever.
         if let Some(entry) = self.ledger.operation(&who.account, Kind::Refund, &ask.op_id).await? {

@@ -90,7 +90,7 @@ impl Engine {
     async fn try_reserve(&self, ask: &Reserve) -> Step<Done<Reserved>> {
         self.backlog.check()?;
         let mut turns = self.turns();
-        let invalid = ask.invalid(self.settings.max_amount);
+        let invalid = ask.invalid(self.live().max_amount);
         loop {
             let plan = self.plan_reserve(ask, turns.now, invalid.as_ref()).await?;
             let rule = self.trust.rule(&plan.who.rules.policy);
@@ -111,7 +111,7 @@ impl Engine {
                 min_amount: ask.least(plan.quote.amount),
                 tokens: plan.quote.tokens,
                 prompt_cost: plan.quote.prompt_cost,
-                ttl_ms: ask.ttl_ms.unwrap_or(self.settings.default_ttl_ms),
+                ttl_ms: ask.ttl_ms.unwrap_or(self.live().default_ttl_ms),
                 check_only: plan.check_only,
                 charge_on_expiry: ask.charge_on_expiry,
                 fingerprint: plan.content.fingerprint,
@@ -142,7 +142,7 @@ impl Engine {
             (_, _) => None,
         };
         let quote = quote.unwrap_or_default();
-        let check_only = ask.mode == Mode::CheckOnly || (quote.free && !self.settings.hold_free_models);
+        let check_only = ask.mode == Mode::CheckOnly || (quote.free && !self.live().hold_free_models);
         let content = content::of_reserve(ask, who.key.as_ref());
         Ok(Plan { who, ready, amended, quote, check_only, content })
     }

@@ -74,12 +74,13 @@ impl Engine {
         self
     }
 
-    /// Takes over the newest price list when it is not the present one. Called every few seconds
-    /// by a background task, and after an import.
+    /// Takes over the newest price list when it is not the present one. Called with every look
+    /// at the settings, and after an import.
     ///
     /// # Errors
     /// [`Unavailable`] when it cannot be read; the present one then stays in force.
     pub async fn refresh_tariff(&self) -> Result<(), Unavailable> {
+        let _turn = self.live.turn.lock().await;
         let newest = self.policies.tariff_version().await?;
         let current = self.tariffs.current();
         if newest != current.version {
@@ -103,6 +104,7 @@ impl Engine {
     async fn put_tariff(&self, by: &Actor, content: &[u8], source: &str, base: Option<u32>) -> Step<u32> {
         let version = self.policies.put_tariff(by, content, source, base).await?;
         self.refresh_tariff().await?;
+        self.tell().await;
         Ok(version)
     }
 

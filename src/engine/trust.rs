@@ -14,13 +14,16 @@ mod verbs;
 mod work;
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
 use dashmap::{DashMap, Entry};
 
-use super::{Settings, ports::Reply};
+use super::{ports::Reply, settings::Live};
 use crate::{
     metrics,
     quota::{
@@ -43,7 +46,7 @@ const WORKS_MAX: usize = 200_000;
 /// What is known of trusted accounts. An account is locked for some hundred nanoseconds, and never
 /// across an await.
 pub(crate) struct Trust {
-    threshold: Option<i64>,
+    live: Arc<Live>,
     sidecars: u32,
     standings: DashMap<AccountId, Standing>,
     accounts: AtomicUsize,
@@ -51,18 +54,12 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        Self {
-            threshold: settings.trust_threshold,
-            sidecars: settings.trust_sidecars,
-            standings: DashMap::new(),
-            accounts: AtomicUsize::new(0),
-            works: AtomicUsize::new(0),
-        }
+    pub(crate) fn new(live: Arc<Live>, sidecars: u32) -> Self {
+        Self { live, sidecars, standings: DashMap::new(), accounts: AtomicUsize::new(0), works: AtomicUsize::new(0) }
     }
 
     pub(crate) fn rule(&self, policy: &Policy) -> Option<Rule> {
-        Rule::of(policy, self.threshold, self.sidecars)
+        Rule::of(policy, self.live.now().trust_threshold, self.sidecars)
     }
 
     /// Whether any account is trusted: all that calls of others pay.

@@ -72,6 +72,7 @@ fn schemas() -> Value {
     add::<codes::CodesPurge>(&mut requests);
     add::<codes::Redeem>(&mut requests);
     add::<codes::RedeemFor>(&mut requests);
+    add::<admin::SettingPut>(&mut requests);
     add::<limit::LimitRule>(&mut requests);
     rules::tighten(&mut requests);
     let mut schemas = requests;
@@ -108,6 +109,7 @@ fn schemas() -> Value {
     add::<codes::CodesMade<'static>>(&mut schemas);
     add::<codes::CodesPurged>(&mut schemas);
     add::<codes::Redeemed<'static>>(&mut schemas);
+    add::<report::Settings<'static>>(&mut schemas);
     add::<answer::Readiness>(&mut schemas);
     rules::batch(&mut schemas);
     schemas
@@ -221,7 +223,7 @@ mod tests {
         {
             assert_eq!(described(path), methods, "{path}");
         }
-        assert_eq!(OPERATIONS.len(), 49);
+        assert_eq!(OPERATIONS.len(), 53);
     }
 
     fn same_names<T: Object>(schemas: &Value, name: &str) {
@@ -245,6 +247,7 @@ mod tests {
         same_names::<estimate::Estimation>(&schemas, "Estimation");
         same_names::<admin::AccountPut>(&schemas, "AccountPut");
         same_names::<admin::KeyPut>(&schemas, "KeyPut");
+        same_names::<admin::SettingPut>(&schemas, "SettingPut");
         same_names::<limit::LimitRule>(&schemas, "LimitRule");
         same_names::<codes::CodesMake>(&schemas, "CodesMake");
         same_names::<codes::CodePut>(&schemas, "CodePut");

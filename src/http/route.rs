@@ -74,6 +74,8 @@ pub(super) enum Route<'p> {
     Tariff(&'p str),
     TariffModels(&'p str),
     TariffActivate(&'p str),
+    Settings,
+    Setting(&'p str),
     Metrics,
     Healthz,
     Readyz,
@@ -149,6 +151,8 @@ impl<'p> Route<'p> {
             ["tariffs", version] => Route::Tariff(version),
             ["tariffs", version, "models"] => Route::TariffModels(version),
             ["tariffs", version, "activate"] => Route::TariffActivate(version),
+            ["settings"] => Route::Settings,
+            ["settings", name] => Route::Setting(name),
             // The same four under the prefix, for proxies that forward only it.
             ["metrics"] => Route::Metrics,
             ["healthz"] => Route::Healthz,
@@ -169,9 +173,10 @@ impl<'p> Route<'p> {
             Route::Credit(_) | Route::Debit(_) | Route::Reset(_) | Route::Reconcile => "POST",
             Route::RedeemFor(_) | Route::CodesPurge => "POST",
             Route::Codes | Route::Authz => "GET, HEAD, POST",
-            Route::Account(_) | Route::Key(..) | Route::Code(_) => "GET, HEAD, PUT, DELETE",
+            Route::Account(_) | Route::Key(..) | Route::Code(_) | Route::Setting(_) => "GET, HEAD, PUT, DELETE",
+            Route::Balance(_) | Route::Accounts | Route::Keys(_) | Route::Reservation(..) => "GET, HEAD",
             Route::OwnKey | Route::Subscription | Route::BillingUsage | Route::TokenUsage => "GET, HEAD",
-            Route::Balance(_) | Route::Accounts | Route::Keys(_) | Route::Reservation(..) | Route::Audit => "GET, HEAD",
+            Route::Audit | Route::Settings => "GET, HEAD",
             Route::Metrics | Route::Healthz | Route::Readyz | Route::Openapi => "GET, HEAD",
         }
     }
@@ -195,6 +200,7 @@ impl<'p> Route<'p> {
             Route::Accounts | Route::Account(_) | Route::Credit(_) | Route::Debit(_) | Route::Reset(_) => "admin",
             Route::RedeemFor(_) | Route::Codes | Route::CodesPurge | Route::Code(_) => "admin",
             Route::Keys(_) | Route::Key(..) | Route::Reservation(..) | Route::Reconcile | Route::Audit => "admin",
+            Route::Settings | Route::Setting(_) => "admin",
             Route::Tariffs | Route::Tariff(_) | Route::TariffModels(_) | Route::TariffActivate(_) => "admin",
         }
     }

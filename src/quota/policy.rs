@@ -51,7 +51,8 @@ pub enum Trust {
 }
 
 /// What becomes of an account's calls while Redis cannot decide them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnUnavailable {
     /// They are refused: 503.
     #[default]

@@ -1,6 +1,6 @@
 //! Floor 2: Redis. The only room that knows it: key names, scripts (their text is in `lua/`),
 //! connections, what answers and errors mean. It implements the ports `Counters` (the hot path) and
-//! `Stream` (write-back and attach) and knows no SQL, no HTTP and no policy.
+//! `Stream` (write-back and attach) and `News`, and knows no SQL, no HTTP and no policy.
 //!
 //! A call takes a permit (bounded in flight) and a lane, runs one script and decodes the answer, all
 //! within one time budget. [`pipe`] is a connection that calls share, [`share`] a script that they share, [`pool`] keeps those there and asks which
@@ -17,6 +17,7 @@ mod deadlines;
 mod fault;
 mod keys;
 mod loaded;
+mod news;
 mod pipe;
 mod pool;
 mod recover;
@@ -101,6 +102,8 @@ pub struct Redis {
     pub(crate) tombstone_ms: String,
     /// The same as a number.
     pub(crate) tombstone_ttl_ms: u64,
+    /// Makes the connections of those who listen to news.
+    news: Arc<::redis::Client>,
     tend: JoinHandle<()>,
 }
 
@@ -132,6 +135,7 @@ pub async fn build_on(config: &Config, runtimes: &[Handle]) -> Result<Arc<Redis>
     let serving = Arc::new(Serving::new(config.shards));
     let lanes = Lanes::new(config.url.as_str(), runtimes, Arc::clone(&serving)).map_err(BuildError::Url)?;
     let lanes = Arc::new(lanes);
+    let news = Arc::new(::redis::Client::open(config.url.as_str()).map_err(BuildError::Url)?);
     let control = Control::new(config.url.as_str(), Arc::clone(&serving)).map_err(BuildError::Url)?;
     if let Err(error) = lanes.look().await {
         tracing::warn!(error, "Redis is not there yet");
@@ -140,6 +144,7 @@ pub async fn build_on(config: &Config, runtimes: &[Handle]) -> Result<Arc<Redis>
     Ok(Arc::new(Redis {
         caller: Caller { lanes: Arc::clone(&lanes), control, serving, in_flight, call_timeout: config.call_timeout },
         scripts,
+        news,
         tombstone_ms: config.tombstone_ttl.as_millis().to_string(),
         tombstone_ttl_ms: config.tombstone_ttl.as_millis() as u64,
         tend: tokio::spawn(lanes.tend()),

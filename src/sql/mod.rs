@@ -1,5 +1,5 @@
 //! Floor 2: the only room that knows SQL. It remembers policies, the ledger and its sums, and how far
-//! each shard's stream is posted; it implements the ports `PolicyStore`, `Changes`, `LedgerStore` and `Posting`.
+//! each shard's stream is posted; it implements the ports `PolicyStore`, `Changes`, `SettingStore`, `LedgerStore` and `Posting`.
 //!
 //! The room is written once, over the small [`session`] interface; `sqlite.rs` is the first backend.
 //! `merge` and `sums` are pure; `policy`, `ledger` and `posting` hold the statements, one port each.
@@ -25,6 +25,7 @@ mod posting;
 mod redeem;
 mod server;
 mod session;
+mod settings;
 mod sqlite;
 mod sums;
 mod tariffs;

@@ -138,6 +138,13 @@ fn readme_tells_all_settings() {
 }
 
 #[test]
+fn readme_tells_all_runtime_settings() {
+    use quotad::engine::settings::{ENTRIES, README_HEAD};
+    let rows: Vec<String> = ENTRIES.iter().map(|entry| entry.readme_row()).collect();
+    readme_has_table("runtime settings", &format!("{README_HEAD}\n{}", rows.join("\n")));
+}
+
+#[test]
 fn readme_tells_all_metrics() {
     use quotad::metrics::METRICS;
     let mut table = "| metric | kind | labels | meaning |\n|---|---|---|---|".to_owned();

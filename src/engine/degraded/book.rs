@@ -109,6 +109,11 @@ impl Book {
         Self { account_most, total_most, works: HashMap::new(), spent: HashMap::new(), total: 0 }
     }
 
+    /// Other bounds; what is spent counts on.
+    pub(crate) fn bound(&mut self, account_most: i64, total_most: i64) {
+        (self.account_most, self.total_most) = (account_most, total_most);
+    }
+
     pub(crate) fn find(&self, place: &Place) -> Option<&Work> {
         self.works.get(place).map(|slot| &slot.work)
     }

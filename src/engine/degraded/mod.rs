@@ -23,9 +23,10 @@ use std::{
 use tokio::time::timeout;
 
 use super::{
-    Answer, Engine, Settings,
+    Answer, Engine,
     policies::Who,
     ports::{Cost, Spool, Unavailable},
+    settings::Values,
     step::{Done, Step, Stop, verdict},
 };
 use crate::{
@@ -57,15 +58,20 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(values: &Values) -> Self {
         Self {
             spool: None,
-            book: Mutex::new(Book::new(settings.unavailable_allowance, settings.unavailable_total)),
+            book: Mutex::new(Book::new(values.unavailable_allowance, values.unavailable_total)),
             lanes: (0..LANES).map(|_| tokio::sync::Mutex::default()).collect(),
             hasher: RandomState::new(),
             active: AtomicBool::new(false),
             touched: Mutex::new(Instant::now()),
         }
+    }
+
+    /// What may be spent here in an outage from now on.
+    pub(crate) fn bound(&self, account_most: i64, total_most: i64) {
+        self.book().bound(account_most, total_most);
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -144,7 +150,7 @@ impl Engine {
 
     /// Whether this account is answered without Redis.
     fn allowed(&self, who: &Who) -> Step<()> {
-        match who.rules.policy.on_unavailable.unwrap_or(self.settings.on_unavailable) {
+        match who.rules.policy.on_unavailable.unwrap_or(self.live().on_unavailable) {
             OnUnavailable::Allow => Ok(()),
             OnUnavailable::Deny => Err(Unavailable::Recovering.into()),
         }

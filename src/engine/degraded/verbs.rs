@@ -88,7 +88,7 @@ impl Drop for Kept<'_> {
 impl Engine {
     pub(crate) async fn reserve_locally(&self, ask: &Reserve) -> Step<Done<Reserved>> {
         let now = self.clock.now();
-        let plan = self.plan_reserve(ask, now, ask.invalid(self.settings.max_amount).as_ref()).await?;
+        let plan = self.plan_reserve(ask, now, ask.invalid(self.live().max_amount).as_ref()).await?;
         self.allowed(&plan.who)?;
         let place = (plan.who.account.clone(), ask.id.clone());
         let _turn = self.local.turn(&place).await;
@@ -122,7 +122,7 @@ impl Engine {
         if plan.check_only {
             return Ok(Done::now(answer(0, now)));
         }
-        let expires_at = Millis(now.0 + i64::from(ask.ttl_ms.unwrap_or(self.settings.default_ttl_ms)));
+        let expires_at = Millis(now.0 + i64::from(ask.ttl_ms.unwrap_or(self.live().default_ttl_ms)));
         let (tokens, prompt_cost) = (plan.quote.tokens, plan.quote.prompt_cost);
         let grant = Grant { fingerprint: plan.content.fingerprint, held, tokens, prompt_cost, expires_at };
         let price_tag = Some(plan.ready.price_tag.clone());
@@ -198,7 +198,7 @@ impl Engine {
 
     pub(crate) async fn charge_locally(&self, ask: &Charge) -> Step<Done<Settled>> {
         let settle = &ask.settle;
-        let invalid = ask.invalid(self.settings.max_amount);
+        let invalid = ask.invalid(self.live().max_amount);
         let who = known(self.who(&settle.payer, settle.key.as_ref()).await, invalid.as_ref())?;
         self.allowed(&who)?;
         let place = (who.account.clone(), settle.id.clone());
@@ -273,7 +273,7 @@ impl Engine {
 
     /// Of what was granted here alone: another hold's limits and balance are Redis' to check.
     pub(crate) async fn extend_locally(&self, ask: &Extend) -> Step<Done<Extended>> {
-        let who = known(self.who(&ask.payer, None).await, ask.invalid(self.settings.max_amount).as_ref())?;
+        let who = known(self.who(&ask.payer, None).await, ask.invalid(self.live().max_amount).as_ref())?;
         self.allowed(&who)?;
         let place = (who.account.clone(), ask.id.clone());
         let _turn = self.local.turn(&place).await;

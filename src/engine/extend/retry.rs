@@ -54,7 +54,7 @@ impl Engine {
         } else {
             (ask.amount, record.prompt_cost)
         };
-        let max = self.settings.max_amount;
+        let max = self.live().max_amount;
         if let Some(amount) = amount.filter(|amount| *amount > max) {
             let field = if ask.estimate.is_some() { "estimate" } else { "group" };
             let sentence = format!("comes to {amount} units, more than max_amount ({max})");

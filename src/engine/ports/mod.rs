@@ -8,6 +8,7 @@ mod codes;
 mod counters;
 mod outbox;
 mod posting;
+mod settings;
 mod spool;
 mod store;
 mod stream;
@@ -24,6 +25,7 @@ pub use counters::{
 };
 pub use outbox::{Closed, Due, Outbox, Owed};
 pub use posting::{Applied, Batch, Cause, Constants, Line, Mark, Opened, Opening, Posting, compensation_id};
+pub use settings::{Listen, News, Put, SettingPut, SettingStore, Stored, StoredSettings};
 pub use spool::{Spool, SpoolError};
 pub use store::{Audit, Drain, LedgerStore, Ledgered, Load, PolicyStore, Posted, StoreError, TariffVersion};
 pub use stream::{Digest, NO_DIGEST, Position, RawEntry, ServerFacts, ShardMeta, Stream, Tombstone};

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use super::{
-    SETTINGS, account, done,
+    account, done,
     fake::{Fake, Seen, World, record, reply, with_record},
     reservation, reserve,
 };
@@ -24,7 +24,9 @@ use crate::{
 };
 
 /// A threshold of 10 000 units for four sidecars: 2 500 for this one.
-pub const TRUSTING: Settings = Settings { trust_threshold: Some(10_000), trust_sidecars: 4, ..SETTINGS };
+pub fn trusting() -> Settings {
+    super::with(|values| values.trust_threshold = Some(10_000))
+}
 
 /// Scripts that grant, hold and charge everything, from a balance; the windows say `used` and `held`.
 pub struct Bank {

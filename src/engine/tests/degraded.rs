@@ -8,9 +8,9 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    SETTINGS, done,
+    done,
     fake::{Fake, World, granted, loading, record, reply, with_record},
-    op, policy, refused, reservation, reserve, settle,
+    op, policy, refused, reservation, reserve, settings, settle,
 };
 use crate::{
     engine::{
@@ -66,14 +66,14 @@ impl Spool for Kept {
 }
 
 fn hurried() -> Settings {
-    Settings { time_budget: Duration::from_millis(40), ..SETTINGS }
+    Settings { time_budget: Duration::from_millis(40), ..settings() }
 }
 
 /// An engine whose Redis is away, for an account that allows it; its answers when it is back.
 fn away(
     script: impl Fn(&World, &super::fake::Seen) -> Reply + Send + Sync + 'static,
 ) -> (Arc<Fake>, Arc<Kept>, Arc<Engine>) {
-    let settings = Settings { on_unavailable: OnUnavailable::Allow, ..SETTINGS };
+    let settings = super::with(|values| values.on_unavailable = OnUnavailable::Allow);
     let (fake, engine) = Fake::with(settings, script);
     let spool = Arc::new(Kept::default());
     let engine = Arc::try_unwrap(engine).ok().expect("nobody else has it yet").with_spool(spool.clone());

@@ -10,11 +10,11 @@ use std::{
 
 use smallvec::SmallVec;
 
-use super::{SETTINGS, account};
+use super::{account, settings};
 use crate::{
     engine::{
         Engine, Settings,
-        ports::{Cost, OpRecord, Position, Posted, Reply, Status, Unavailable},
+        ports::{Cost, OpRecord, Position, Posted, Reply, Status, StoredSettings, Unavailable},
     },
     quota::{
         change::Change,
@@ -88,6 +88,7 @@ pub struct World {
     /// Pages of loaded accounts, of shard 1.
     pub loaded: Vec<Vec<(AccountId, Millis)>>,
     pub tariffs: Vec<Vec<u8>>,
+    pub settings: StoredSettings,
     /// Rows of the audit that the engine asked for.
     pub changes: Vec<Change>,
     pub era: u64,
@@ -113,7 +114,7 @@ impl Fake {
     /// An engine over ports whose scripts answer by `script`, which sees the call among all calls
     /// so far (itself included). The account `a` exists with policy version 1.
     pub fn new(script: impl Fn(&World, &Seen) -> Reply + Send + Sync + 'static) -> (Arc<Self>, Arc<Engine>) {
-        Self::with(SETTINGS, script)
+        Self::with(settings(), script)
     }
 
     pub fn with(

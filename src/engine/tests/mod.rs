@@ -18,8 +18,9 @@ mod unload;
 
 use std::net::IpAddr;
 
+use super::settings::Values;
 use super::{
-    AbortCharge, AbortPolicy, Engine, Payer, Settings,
+    Engine, Payer, Settings,
     reconcile::Reconcile,
     reserve::{Ask, Mode, Reserve},
     settle::{Price, Settle},
@@ -32,26 +33,29 @@ use crate::quota::{
     window::Zone,
 };
 
-const SETTINGS: Settings = Settings {
-    default_hold: 1_000,
-    max_amount: 1_000_000,
-    default_ttl_ms: 300_000,
-    abort: AbortPolicy {
-        ok: AbortCharge::Estimate,
-        client_abort: AbortCharge::Prompt,
-        upstream_error: AbortCharge::Nothing,
-        unknown: AbortCharge::Estimate,
-    },
-    hold_free_models: true,
-    trust_threshold: None,
-    trust_sidecars: 4,
-    policy_cache_accounts: 100,
-    log_ip: false,
-    time_budget: std::time::Duration::from_secs(5),
-    on_unavailable: crate::quota::policy::OnUnavailable::Deny,
-    unavailable_allowance: 1_000,
-    unavailable_total: 2_000,
-};
+fn settings() -> Settings {
+    let values = Values {
+        default_hold: 1_000,
+        max_amount: 1_000_000,
+        unavailable_allowance: 1_000,
+        unavailable_total: 2_000,
+        ..Values::builtin()
+    };
+    Settings {
+        deployment: values.into(),
+        trust_sidecars: 4,
+        policy_cache_accounts: 100,
+        log_ip: false,
+        time_budget: std::time::Duration::from_secs(5),
+    }
+}
+
+/// The same with these values in force.
+fn with(change: impl FnOnce(&mut Values)) -> Settings {
+    let mut settings = settings();
+    change(&mut settings.deployment.values);
+    settings
+}
 
 /// Who makes the changes.
 fn by() -> Actor {

@@ -59,7 +59,7 @@ async fn an_estimate_is_priced_and_its_prices_frozen() {
 
 #[tokio::test]
 async fn free_models_are_not_held_when_so_set() {
-    let settings = crate::engine::Settings { hold_free_models: false, ..super::SETTINGS };
+    let settings = super::with(|values| values.hold_free_models = false);
     let (fake, engine) = Fake::with(settings, |_, _| reply(Status::Done));
     done(engine.tariff_import(&by(), &prices(3), "test").await.unwrap());
     let ask = reserve(Ask::Estimate { prompt_tokens: 1, max_tokens: None });

@@ -3,9 +3,9 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use super::{
-    SETTINGS, account,
-    bank::{TRUSTING, ask, bank, named, warmed},
-    done, key, policy, refused, reservation, settle, with_key,
+    account,
+    bank::{ask, bank, named, trusting, warmed},
+    done, key, policy, refused, reservation, settings, settle, with_key,
 };
 use crate::{
     engine::{
@@ -22,7 +22,7 @@ use crate::{
 
 #[tokio::test]
 async fn far_above_the_threshold_nothing_is_held_and_redis_is_not_asked() {
-    let (_, fake, engine) = warmed(TRUSTING, 100_000).await;
+    let (_, fake, engine) = warmed(trusting(), 100_000).await;
     let (answer, replayed) = ask(&engine, &named("r", 700)).await;
     assert_eq!((answer.held, answer.trusted, replayed), (0, true, false));
     assert_eq!((answer.balance, answer.available), (Some(100_000), Some(99_300)));
@@ -37,7 +37,7 @@ async fn far_above_the_threshold_nothing_is_held_and_redis_is_not_asked() {
 
 #[tokio::test]
 async fn the_share_bounds_what_is_in_flight() {
-    let (_, fake, engine) = warmed(TRUSTING, 100_000).await;
+    let (_, fake, engine) = warmed(trusting(), 100_000).await;
     assert!(!ask(&engine, &named("large", 2_501)).await.0.trusted, "more than the share");
     assert!(ask(&engine, &named("a", 2_000)).await.0.trusted);
     assert!(!ask(&engine, &named("b", 501)).await.0.trusted, "more than is left of the share");
@@ -53,7 +53,7 @@ async fn the_share_bounds_what_is_in_flight() {
 
 #[tokio::test]
 async fn near_the_threshold_everything_is_held() {
-    let (bank, _, engine) = warmed(TRUSTING, 10_100).await;
+    let (bank, _, engine) = warmed(trusting(), 10_100).await;
     assert!(ask(&engine, &named("a", 99)).await.0.trusted);
     assert!(!ask(&engine, &named("b", 1)).await.0.trusted, "exactly the threshold is left");
     bank.head.lock().unwrap().balance = 20_000;
@@ -66,7 +66,7 @@ async fn near_the_threshold_everything_is_held() {
 
 #[tokio::test]
 async fn what_needs_a_hold_is_held() {
-    let (_, _, engine) = warmed(TRUSTING, 100_000).await;
+    let (_, _, engine) = warmed(trusting(), 100_000).await;
     for (id, call) in [
         ("effort", Reserve { mode: Mode::BestEffort, ..named("effort", 1) }),
         ("check", Reserve { mode: Mode::CheckOnly, ..named("check", 1) }),
@@ -83,11 +83,11 @@ async fn what_needs_a_hold_is_held() {
 async fn off_means_off() {
     let trust = |trust| Policy { trust, ..policy(1) };
     for (settings, of, trusted) in [
-        (SETTINGS, Trust::Default, false),
-        (SETTINGS, Trust::Above(10_000), true),
-        (TRUSTING, Trust::Off, false),
-        (TRUSTING, Trust::Above(100_000), false),
-        (TRUSTING, Trust::Default, true),
+        (settings(), Trust::Default, false),
+        (settings(), Trust::Above(10_000), true),
+        (trusting(), Trust::Off, false),
+        (trusting(), Trust::Above(100_000), false),
+        (trusting(), Trust::Default, true),
     ] {
         let (_, fake, engine) = bank(settings, 100_000);
         fake.set(|world| drop(world.policies.insert(account(), trust(of))));
@@ -113,7 +113,7 @@ async fn near_a_cap_or_under_one_that_counts_calls_everything_is_held() {
         (limit(Metric::Requests, Period::Day, Some(1 << 40)), 0, false),
         (limit(Metric::Concurrency, Period::None, Some(1 << 40)), 0, false),
     ] {
-        let (bank, fake, engine) = bank(TRUSTING, 100_000);
+        let (bank, fake, engine) = bank(trusting(), 100_000);
         bank.window_used.store(used, Ordering::Relaxed);
         fake.set(|world| world.policies.get_mut(&account()).unwrap().limits = vec![limit.clone()]);
         ask(&engine, &named("warm", 0)).await;
@@ -132,7 +132,7 @@ async fn near_its_allowance_a_key_is_held_for() {
     for (allowance, used, trusted) in
         [(None, 1 << 40, true), (Some(20_000), 9_899, true), (Some(20_000), 9_900, false), (Some(5), 0, false)]
     {
-        let (bank, fake, engine) = bank(TRUSTING, 100_000);
+        let (bank, fake, engine) = bank(trusting(), 100_000);
         bank.key_used.store(used, Ordering::Relaxed);
         let rules = KeyPolicy { allowance, ..KeyPolicy::default() };
         fake.set(|world| drop(world.policies.insert(account(), with_key(policy(1), "k", rules))));
@@ -144,7 +144,7 @@ async fn near_its_allowance_a_key_is_held_for() {
 
 #[tokio::test]
 async fn a_hold_leaves_room_for_trusted_work() {
-    let (bank, fake, engine) = bank(TRUSTING, 30_000);
+    let (bank, fake, engine) = bank(trusting(), 30_000);
     let day = limit(Metric::Cost, Period::Day, Some(50_000));
     let rules = KeyPolicy { allowance: Some(40_000), ..KeyPolicy::default() };
     fake.set(|world| {
@@ -168,7 +168,7 @@ async fn a_hold_leaves_room_for_trusted_work() {
 
 #[tokio::test]
 async fn a_change_of_the_rules_ends_trust_at_once() {
-    let (_, fake, engine) = warmed(TRUSTING, 100_000).await;
+    let (_, fake, engine) = warmed(trusting(), 100_000).await;
     assert!(ask(&engine, &named("a", 1)).await.0.trusted);
     // Changed here: the numbers are of older rules.
     let mut disabled = policy(2);
@@ -189,7 +189,7 @@ async fn a_change_of_the_rules_ends_trust_at_once() {
 
 #[tokio::test]
 async fn another_server_is_not_trusted_by_the_numbers_of_the_one_before() {
-    let (_, fake, engine) = warmed(TRUSTING, 100_000).await;
+    let (_, fake, engine) = warmed(trusting(), 100_000).await;
     assert!(ask(&engine, &named("a", 1)).await.0.trusted);
     fake.set(|world| world.era += 1);
     assert!(!ask(&engine, &named("b", 1)).await.0.trusted);
@@ -200,7 +200,7 @@ async fn another_server_is_not_trusted_by_the_numbers_of_the_one_before() {
 /// Windows are asked for anew when the ones that were seen are over.
 #[tokio::test]
 async fn a_window_that_was_not_seen_yet_is_not_trusted() {
-    let (bank, fake, engine) = bank(TRUSTING, 100_000);
+    let (bank, fake, engine) = bank(trusting(), 100_000);
     let minute = limit(Metric::Cost, Period::Minute, Some(20_000));
     fake.set(|world| world.policies.get_mut(&account()).unwrap().limits = vec![minute]);
     bank.window_used.store(7, Ordering::Relaxed);

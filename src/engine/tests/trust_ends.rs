@@ -1,15 +1,15 @@
 //! How trusted work ends: one charge, whatever else was reserved, lost, or asked of it.
 
 use super::{
-    SETTINGS, account,
-    bank::{TRUSTING, ask, bank, named, warmed},
+    account,
+    bank::{ask, bank, named, trusting, warmed},
     by, done,
     fake::{Fake, Seen, record, with_record},
     key, policy, refused, reservation, reserve, settle, with_key,
 };
 use crate::{
     engine::{
-        Payer, Settings,
+        Payer,
         charge::Charge,
         extend::Extend,
         ports::{Status, Unavailable},
@@ -28,7 +28,7 @@ use crate::{
 
 #[tokio::test]
 async fn a_settle_of_trusted_work_is_one_charge() {
-    let (bank, fake, engine) = warmed(TRUSTING, 100_000).await;
+    let (bank, fake, engine) = warmed(trusting(), 100_000).await;
     let by = Reserve { key: Some(key("k")), ..named("r", 700) };
     fake.set(|world| drop(world.policies.insert(account(), with_key(policy(1), "k", KeyPolicy::default()))));
     engine.reload(&account()).await.unwrap();
@@ -55,7 +55,7 @@ async fn a_settle_of_trusted_work_is_one_charge() {
 
 #[tokio::test]
 async fn the_outcome_decides_by_what_was_granted() {
-    let (_, fake, engine) = warmed(TRUSTING, 100_000).await;
+    let (_, fake, engine) = warmed(trusting(), 100_000).await;
     for (at, (outcome, charged)) in
         [(None, 700), (Some(Outcome::Ok), 700), (Some(Outcome::ClientAbort), 0), (Some(Outcome::UpstreamError), 0)]
             .into_iter()
@@ -72,7 +72,7 @@ async fn the_outcome_decides_by_what_was_granted() {
 
 #[tokio::test]
 async fn prices_are_those_of_the_reserve() {
-    let (_, fake, engine) = bank(TRUSTING, 100_000);
+    let (_, fake, engine) = bank(trusting(), 100_000);
     let prices = |input: i64| {
         let model = format!(r#"{{"input":{},"output":0}}"#, input * 1_000_000);
         format!(r#"{{"format":1,"units_per_usd":100000000,"models":{{"m":{model}}}}}"#).into_bytes()
@@ -103,7 +103,7 @@ async fn work_that_was_reserved_elsewhere_too_is_settled_there() {
         "settle" => with_record(Status::Done, Record { state: State::Settled, charged: 70, ..record(State::Held) }),
         _ => with_record(Status::Done, record(State::Held)),
     };
-    let settings = Settings { trust_threshold: Some(1_000), ..SETTINGS };
+    let settings = super::with(|values| values.trust_threshold = Some(1_000));
     let (fake, engine) = Fake::with(settings, move |_, seen| elsewhere(seen));
     ask(&engine, &named("warm", 0)).await;
     assert!(ask(&engine, &named("r", 100)).await.0.trusted);
@@ -115,7 +115,7 @@ async fn work_that_was_reserved_elsewhere_too_is_settled_there() {
 
 #[tokio::test]
 async fn a_reply_that_is_lost_leaves_the_work_in_flight() {
-    let (_, fake, engine) = warmed(TRUSTING, 100_000).await;
+    let (_, fake, engine) = warmed(trusting(), 100_000).await;
     assert!(ask(&engine, &named("r", 2_500)).await.0.trusted);
     fake.set(|world| world.outage = Some(Unavailable::Timeout));
     assert!(engine.settle(&settle_of("r", Price::Units(1))).await.is_err());
@@ -128,7 +128,7 @@ async fn a_reply_that_is_lost_leaves_the_work_in_flight() {
 
 #[tokio::test]
 async fn a_partial_settle_and_an_extension_turn_trusted_work_into_a_hold() {
-    let (_, fake, engine) = warmed(TRUSTING, 100_000).await;
+    let (_, fake, engine) = warmed(trusting(), 100_000).await;
     for id in ["part", "extended", "beside"] {
         assert!(ask(&engine, &named(id, 700)).await.0.trusted);
     }
@@ -153,7 +153,7 @@ async fn a_partial_settle_and_an_extension_turn_trusted_work_into_a_hold() {
 
 #[tokio::test]
 async fn a_hold_that_is_denied_leaves_the_work_trusted() {
-    let (bank, _, engine) = warmed(TRUSTING, 100_000).await;
+    let (bank, _, engine) = warmed(trusting(), 100_000).await;
     assert!(ask(&engine, &named("r", 700)).await.0.trusted);
     bank.head.lock().unwrap().held = 100_000;
     let part = Settle { last: false, ..settle_of("r", Price::Units(10)) };
@@ -164,7 +164,7 @@ async fn a_hold_that_is_denied_leaves_the_work_trusted() {
 
 #[tokio::test]
 async fn a_release_is_told_to_redis_and_a_charge_of_the_same_id_is_a_conflict() {
-    let (_, fake, engine) = warmed(TRUSTING, 100_000).await;
+    let (_, fake, engine) = warmed(trusting(), 100_000).await;
     assert!(ask(&engine, &named("r", 2_500)).await.0.trusted);
     let charge =
         Charge { settle: settle_of("r", Price::Units(1)), estimate: None, tokens: None, client_ip: None, force: false };
@@ -180,7 +180,7 @@ async fn a_release_is_told_to_redis_and_a_charge_of_the_same_id_is_a_conflict() 
 
 #[tokio::test]
 async fn work_in_flight_ends_with_its_time() {
-    let (_, _, engine) = warmed(TRUSTING, 100_000).await;
+    let (_, _, engine) = warmed(trusting(), 100_000).await;
     assert!(ask(&engine, &Reserve { ttl_ms: Some(1_000), ..named("r", 2_500) }).await.0.trusted);
     assert!(!ask(&engine, &named("s", 1)).await.0.trusted);
     engine.trust.sweep(std::time::Instant::now() + std::time::Duration::from_secs(1));

@@ -89,7 +89,7 @@ impl Engine {
                 if !ask.may_be_trusted(plan) || !trust.has_room() || !standing.admits(&question) {
                     return Ok(None);
                 }
-                let ttl_ms = ask.ttl_ms.unwrap_or(self.settings.default_ttl_ms);
+                let ttl_ms = ask.ttl_ms.unwrap_or(self.live().default_ttl_ms);
                 let expires_at = Millis(now.0 + i64::from(ttl_ms));
                 let until = at + Duration::from_millis(ttl_ms.into());
                 standing.take_up(&ask.id, plan.work(expires_at, until));

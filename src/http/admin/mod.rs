@@ -10,6 +10,7 @@ mod probes;
 mod reconcile;
 mod reservations;
 mod reset;
+mod settings;
 mod tariffs;
 
 pub(super) use probes::probes;
@@ -64,6 +65,10 @@ pub(super) async fn handle(route: Route<'_>, call: &Call<'_>) -> Handled {
         (Route::TariffModels(version), _) => tariffs::models(call, version).await,
         (Route::TariffActivate(version), _) => tariffs::activate(call, version).await,
         (Route::Audit, _) => audit::list(call).await,
+        (Route::Settings, _) => settings::list(call).await,
+        (Route::Setting(name), &Method::PUT) => settings::put(call, name).await,
+        (Route::Setting(name), &Method::DELETE) => settings::delete(call, name).await,
+        (Route::Setting(name), _) => settings::get(call, name).await,
         (other, _) => probes(other, call),
     }
 }

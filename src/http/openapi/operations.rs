@@ -98,6 +98,8 @@ const TARIFFS: &str = "/admin/v1/tariffs";
 const TARIFF: &str = "/admin/v1/tariffs/{version}";
 const TARIFF_MODELS: &str = "/admin/v1/tariffs/{version}/models";
 const TARIFF_ACTIVATE: &str = "/admin/v1/tariffs/{version}/activate";
+const SETTINGS: &str = "/admin/v1/settings";
+const SETTING: &str = "/admin/v1/settings/{name}";
 
 pub(super) const OPERATIONS: &[Operation] = &[
     verb("/v1/reserve", "reserve", "Reserve", &[(200, "Reserved")], VERB, "Hold an amount before the call"),
@@ -214,6 +216,19 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[(201, "Activated")],
         "Make an older list the newest version",
     ),
+    admin("get", SETTINGS, "list_settings", None, &[(200, "Settings")], "What is set at run time, by page"),
+    admin("get", SETTING, "get_setting", None, &[(200, "Setting")], "A setting"),
+    admin("put", SETTING, "put_setting", Some("SettingPut"), &[(200, "Setting")], "Change a setting everywhere"),
+    Operation {
+        method: "delete",
+        path: SETTING,
+        tag: "admin",
+        id: "delete_setting",
+        summary: "Return a setting to the deployment's default",
+        request: None,
+        answers: &[(200, "Setting")],
+        problems: &[400, 401, 404, 409, 503],
+    },
     admin_metrics(),
     probe("/healthz", "healthz", &[(200, "Health")], "The process lives"),
     probe("/readyz", "readyz", &[(200, "Readiness"), (503, "Readiness")], "Calls can be decided"),
@@ -239,7 +254,7 @@ pub(super) fn meaning(status: u16) -> &'static str {
         401 => "The credential is missing or wrong",
         402 => "`insufficient_balance` or `key_exhausted`",
         403 => "Account, key, address, model, platform or code may not",
-        404 => "No such account, key, reservation, code or version",
+        404 => "No such account, key, reservation, code, version or setting",
         408 => "The body did not come in time",
         409 => "The id was used otherwise, or the verb does not fit the state",
         413 => "The body is too large",
@@ -279,6 +294,10 @@ impl Operation {
                 "key" => "KeyId",
                 "code" => "CodeId",
                 "version" => "TariffNumber",
+                "name" => {
+                    return json!({"name": name, "in": "path", "required": true,
+                        "schema": {"type": "string", "pattern": "^[a-z_]+$"}});
+                }
                 _ => "ReservationId",
             };
             json!({"name": name, "in": "path", "required": true, "schema": reference(schema)})
@@ -293,6 +312,11 @@ impl Operation {
                 query("cursor", json!({"type": "string", "pattern": "^[A-Za-z0-9._:@-]{0,128}$"})),
                 query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
             ],
+            "list_settings" => vec![
+                query("cursor", json!({"type": "string"})),
+                query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
+            ],
+            "delete_setting" => vec![query("version", json!({"type": "integer", "minimum": 0}))],
             "list_audit" => vec![
                 query(
                     "subject",

@@ -7,14 +7,15 @@ use async_trait::async_trait;
 
 use crate::{
     engine::{
-        AbortCharge, AbortPolicy, Engine, Settings,
+        Engine, Settings,
         codes::Codes,
         ports::{
             AccountPatch, AdjustCall, Audit, Changes, ChargeCall, CodeFilter, CodePatch, CodeStore, Counters, Drain,
             Edited, ExtendCall, GuessBound, KeyPatch, LedgerStore, Ledgered, Made, MendCall, NewCodes, PolicyStore,
-            Position, Posted, Redemption, RefundCall, Reply, ReserveCall, ResetCall, SettleCall, StoreError,
-            TariffVersion, Unavailable, UndoCall,
+            Position, Posted, Put, Redemption, RefundCall, Reply, ReserveCall, ResetCall, SettingPut, SettingStore,
+            SettleCall, StoreError, Stored, StoredSettings, TariffVersion, Unavailable, UndoCall,
         },
+        settings::Values,
     },
     quota::{
         change::{Change, Recorded},
@@ -32,26 +33,13 @@ use crate::{
 struct Nobody;
 
 pub(super) fn engine() -> Arc<Engine> {
-    let abort = AbortPolicy {
-        ok: AbortCharge::Estimate,
-        client_abort: AbortCharge::Prompt,
-        upstream_error: AbortCharge::Nothing,
-        unknown: AbortCharge::Estimate,
-    };
+    let values = Values { default_hold: 1, ..Values::builtin() };
     let settings = Settings {
-        default_hold: 1,
-        max_amount: 1_000_000_000_000,
-        default_ttl_ms: 300_000,
-        abort,
-        hold_free_models: true,
-        trust_threshold: None,
+        deployment: values.into(),
         trust_sidecars: 4,
         policy_cache_accounts: 10,
         log_ip: false,
         time_budget: std::time::Duration::from_millis(200),
-        on_unavailable: crate::quota::policy::OnUnavailable::Deny,
-        unavailable_allowance: 1_000,
-        unavailable_total: 2_000,
     };
     let [counters, policies, ledger, drain] = [(); 4].map(|()| Arc::new(Nobody));
     Arc::new(Engine::new(counters, policies, ledger, drain, Arc::new(Clock::default()), settings))
@@ -206,6 +194,24 @@ impl Changes for Nobody {
         lost()
     }
     async fn changes(&self, _: Option<&str>, _: Option<i64>, _: u32) -> Result<Vec<Recorded>, StoreError> {
+        lost()
+    }
+}
+
+#[async_trait]
+impl SettingStore for Nobody {
+    async fn settings_revision(&self) -> Result<u32, StoreError> {
+        lost()
+    }
+    async fn settings(&self) -> Result<StoredSettings, StoreError> {
+        lost()
+    }
+    async fn put_setting(
+        &self,
+        _: &Actor,
+        _: SettingPut<'_>,
+        _: &(dyn for<'s> Fn(&'s [Stored]) -> Result<(), StoreError> + Sync),
+    ) -> Result<Put, StoreError> {
         lost()
     }
 }

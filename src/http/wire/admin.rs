@@ -5,7 +5,7 @@ use super::{
     read::{Bad, Value, string},
     request,
     scalar::{
-        Cap, GroupName, GroupOrNull, InstantOrNull, Level, Network, PageLimit, Sha256, Span, Text, TextOrNull,
+        Cap, Count, GroupName, GroupOrNull, InstantOrNull, Level, Network, PageLimit, Sha256, Span, Text, TextOrNull,
         TimeZone, Units,
     },
     word,
@@ -114,6 +114,35 @@ request!(
         limit: Option<PageLimit>,
     }
 );
+
+request!(
+    /// Change a setting.
+    SettingPut {
+        /// Of the setting's own type.
+        value: Json,
+        /// The version that you know: when there is another one by now, nothing is changed (409).
+        version: Option<Count>,
+    }
+);
+
+/// Any JSON, as it came.
+#[derive(Debug)]
+pub(crate) struct Json(pub(crate) Box<str>);
+
+impl Value for Json {
+    fn read(raw: &str) -> Result<Self, Bad> {
+        Ok(Self(raw.into()))
+    }
+}
+
+impl utoipa::PartialSchema for Json {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::schema::{ObjectBuilder, SchemaType};
+        ObjectBuilder::new().schema_type(SchemaType::AnyValue).into()
+    }
+}
+
+impl utoipa::ToSchema for Json {}
 
 /// What happens while Redis cannot decide: a word, or null for the deployment's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

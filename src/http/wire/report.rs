@@ -242,3 +242,43 @@ pub(crate) struct Changes<'a> {
     #[schema(required)]
     pub(crate) next_cursor: Option<String>,
 }
+
+/// A setting that can be changed at run time.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Setting<'a> {
+    pub(crate) name: &'static str,
+    /// In force, on every sidecar within a second.
+    #[schema(required, value_type = super::admin::Json)]
+    pub(crate) value: &'a serde_json::Value,
+    /// In force when the setting is deleted: the configuration's, or the package's.
+    #[schema(required, value_type = super::admin::Json)]
+    pub(crate) default: &'a serde_json::Value,
+    /// Where the value comes from: `database`, `file …`, `environment …`, or `default`.
+    pub(crate) source: &'a str,
+    /// Its type in JSON.
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    /// `units`, `ms`; null: none.
+    #[schema(required)]
+    pub(crate) unit: Option<&'static str>,
+    /// What it does.
+    #[serde(rename = "doc")]
+    pub(crate) meaning: &'static str,
+    /// Grows with every change; 0: never changed.
+    pub(crate) version: u32,
+    /// Null: never changed.
+    #[serde(serialize_with = "maybe_text")]
+    #[schema(required)]
+    pub(crate) changed_at: Option<Millis>,
+    #[schema(required)]
+    pub(crate) changed_by: Option<&'a str>,
+}
+
+/// A page of the settings, in order of their names.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Settings<'a> {
+    pub(crate) settings: Vec<Setting<'a>>,
+    /// For the next page; null on the last one.
+    #[schema(required)]
+    pub(crate) next_cursor: Option<&'a str>,
+}

@@ -11,6 +11,7 @@ mod cases_outbox;
 mod cases_policy;
 mod cases_posting;
 mod cases_recovery;
+mod cases_settings;
 mod cases_values;
 #[path = "../../tests/harness/loopback.rs"]
 mod loopback;
@@ -177,6 +178,12 @@ contract! {
         what_is_owed_is_due_until_the_ledger_has_it,
         one_of_many_takes_a_credit_that_is_owed,
         a_credit_is_owed_with_its_cause_or_not_at_all,
+    }
+    cases_settings::{
+        a_setting_is_kept_with_its_version,
+        a_change_that_another_one_overtook_is_a_conflict,
+        what_is_refused_leaves_the_old_value,
+        changes_of_settings_come_one_after_the_other,
     }
     cases_changes::{
         every_change_has_a_row,

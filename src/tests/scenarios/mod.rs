@@ -21,6 +21,7 @@ mod reconcile;
 mod recovery;
 mod regressions;
 mod restart;
+mod settings;
 mod startup;
 mod tariffs;
 mod trust;

@@ -10,10 +10,11 @@ use std::{
 
 use quotad::{
     engine::{
-        AbortCharge, AbortPolicy, Engine, Payer, Settings as EngineSettings,
+        Engine, Payer, Settings as EngineSettings,
         charge::Charge,
         ports::{AccountPatch, Constants},
         reconcile::Reconcile,
+        settings::Values,
         settle::{Price, Settle},
         unload::{Place, Unloader},
     },
@@ -21,7 +22,6 @@ use quotad::{
         clock::Clock,
         entry::LogFields,
         id::{AccountId, Actor, ReservationId},
-        policy::OnUnavailable,
         verdict::Verdict,
         window::Zone,
     },
@@ -82,21 +82,12 @@ impl House {
 }
 
 fn engine_settings() -> EngineSettings {
-    let nothing = AbortCharge::Nothing;
     EngineSettings {
-        default_hold: 1,
-        max_amount: BALANCE,
-        default_ttl_ms: 300_000,
-        abort: AbortPolicy { ok: nothing, client_abort: nothing, upstream_error: nothing, unknown: nothing },
-        hold_free_models: true,
-        trust_threshold: None,
+        deployment: Values { max_amount: BALANCE, default_hold: 1, ..Values::builtin() }.into(),
         trust_sidecars: 4,
         policy_cache_accounts: 10,
         log_ip: false,
         time_budget: Duration::from_secs(20),
-        on_unavailable: OnUnavailable::Deny,
-        unavailable_allowance: 0,
-        unavailable_total: 0,
     }
 }
 

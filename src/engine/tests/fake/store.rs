@@ -5,11 +5,12 @@ use async_trait::async_trait;
 use super::Fake;
 use crate::{
     engine::ports::{
-        AccountPatch, Audit, Changes, Drain, KeyPatch, LedgerStore, Ledgered, PolicyStore, Position, Posted,
-        StoreError, TariffVersion, Unavailable,
+        AccountPatch, Audit, Changes, Drain, KeyPatch, LedgerStore, Ledgered, PolicyStore, Position, Posted, Put,
+        SettingPut, SettingStore, StoreError, Stored, StoredSettings, TariffVersion, Unavailable,
     },
     quota::{
         change::{Change, Recorded},
+        clock::Millis,
         entry::{Entry, Kind},
         id::{AccountId, Actor, KeyId, OpId, ReservationId},
         policy::Policy,
@@ -125,6 +126,45 @@ impl Changes for Fake {
 
     async fn changes(&self, _: Option<&str>, _: Option<i64>, _: u32) -> Result<Vec<Recorded>, StoreError> {
         Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl SettingStore for Fake {
+    async fn settings_revision(&self) -> Result<u32, StoreError> {
+        self.store().await;
+        Ok(self.state.lock().unwrap().settings.revision)
+    }
+
+    async fn settings(&self) -> Result<StoredSettings, StoreError> {
+        self.note("settings", "");
+        Ok(self.state.lock().unwrap().settings.clone())
+    }
+
+    async fn put_setting(
+        &self,
+        by: &Actor,
+        put: SettingPut<'_>,
+        judge: &(dyn for<'s> Fn(&'s [Stored]) -> Result<(), StoreError> + Sync),
+    ) -> Result<Put, StoreError> {
+        let mut state = self.state.lock().unwrap();
+        let mut all = state.settings.clone();
+        let version = all.settings.iter().find(|stored| stored.name == put.name).map_or(0, |stored| stored.version);
+        if put.version.is_some_and(|known| known != version) {
+            return Ok(Put::Conflict(version));
+        }
+        all.settings.retain(|stored| stored.name != put.name);
+        all.settings.push(Stored {
+            name: put.name.to_owned(),
+            version: version + 1,
+            content: put.content.map(str::to_owned),
+            changed_at: Millis(1),
+            changed_by: by.to_string(),
+        });
+        judge(&all.settings)?;
+        all.revision += 1;
+        state.settings = all.clone();
+        Ok(Put::Saved(all))
     }
 }
 
