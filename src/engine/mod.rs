@@ -188,7 +188,10 @@ impl Engine {
 
     /// Takes over the tables of price groups; the next call is decided by them.
     pub fn set_groups(&self, tables: GroupTables) {
-        self.groups.store(Arc::new(tables));
+        // The same tables again leave what was worked out with them.
+        if **self.groups.load() != tables {
+            self.groups.store(Arc::new(tables));
+        }
     }
 
     /// How other sidecars are told of changes; without it they find them by themselves.

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::quota::{
     clock::Millis,
+    group::GroupTables,
     id::Actor,
     verdict::{Code, Refusal},
 };
@@ -201,6 +202,11 @@ impl Engine {
             tracing::error!(setting, sentence, "a setting in the database cannot stand: the value before it stays");
         });
         self.local.bound(values.unavailable_allowance, values.unavailable_total);
+        self.set_groups(GroupTables {
+            usable: values.usable_groups.clone(),
+            auto: values.auto_groups.clone(),
+            models: values.group_models.clone(),
+        });
         self.live.values.store(Arc::new(values));
         self.live.revision.store(stored.revision, Ordering::Relaxed);
         tracing::info!(revision = stored.revision, "settings are in force");

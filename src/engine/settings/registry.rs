@@ -15,10 +15,16 @@
 //! A setting that the configuration file knows too has the same name there (`config.rs` fills it in): the
 //! file's value is this deployment's default, the one in SQL wins.
 
+use std::collections::BTreeMap;
+
 use super::kinds::{AMOUNT, document, number, runtime_settings, units, units_or_null};
 use crate::{
     engine::AbortCharge,
-    quota::{id::Platform, policy::OnUnavailable},
+    quota::{
+        group::{GroupTables, Row},
+        id::Platform,
+        policy::OnUnavailable,
+    },
 };
 
 /// Platforms listed at most.
@@ -51,6 +57,12 @@ runtime_settings! {
     unavailable_total: i64 = 10_000_000_000, AMOUNT, "units", units;
     /// the platforms that platform quotas and sign-up defaults may name
     platforms: Vec<Platform> = default_platforms(), "array of strings", "", platforms;
+    /// the price groups that accounts may use besides their own, with descriptions: by account's group, `*` for those without a row; empty: a key's group stands as it was written
+    usable_groups: BTreeMap<Box<str>, Row> = BTreeMap::new(), "object", "", |raw| GroupTables::read_usable(document(raw)?);
+    /// the order in which `auto` tries price groups
+    auto_groups: Vec<Box<str>> = GroupTables::default().auto, "array of strings", "", |raw| GroupTables::read_auto(document(raw)?);
+    /// the models that a price group serves, names or beginnings with `*` at the end; a group without a row serves all
+    group_models: BTreeMap<Box<str>, Vec<Box<str>>> = BTreeMap::new(), "object", "", |raw| GroupTables::read_models(document(raw)?);
 }
 
 impl Values {

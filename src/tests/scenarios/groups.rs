@@ -190,3 +190,48 @@ fn retries_and_extends_at_once_leave_no_unit_behind() {
     assert_eq!(quotad.money("a"), [999_980, 0, 999_980]);
     quotad.assert_reconciled();
 }
+
+#[test]
+fn the_operators_tables_are_settings() {
+    let quotad = with_prices();
+    let put =
+        |name: &str, value: Value| quotad.admin.put(&format!("/admin/v1/settings/{name}"), &json!({"value": value}));
+    put("usable_groups", json!({"silver": {"gold": "At once"}, "*": {"cheap": "Slow and cheap"}})).expect(200);
+    put("auto_groups", json!(["cheap", "gold", "silver"])).expect(200);
+    put("group_models", json!({"gold": ["m", "n*"]})).expect(200);
+    quotad.account("a", json!({"initial_balance": 1_000_000, "group": "silver"}));
+    let secret = quotad.key("a", "k", json!({"group": "auto"}))["secret"].as_str().unwrap().to_owned();
+    // `cheap` is for accounts without a row, `gold` serves m, and what it does not serve goes to the next.
+    for (id, model, group, held) in [("r1", "m", json!("gold"), 1_500), ("r2", "dear", Value::Null, 2_500)] {
+        let estimate = json!({"prompt_tokens": 500, "max_tokens": 0});
+        let body = json!({"api_key": secret, "id": id, "model": model, "estimate": estimate});
+        let granted = quotad.reserve(body).expect(200);
+        assert_eq!(
+            (granted.get("group").cloned().unwrap_or_default(), &granted["held"]),
+            (group, &json!(held)),
+            "{id}"
+        );
+    }
+    let own = crate::harness::Http::new(quotad.gateway.address, Some(&secret)).get("/v1/key").expect(200);
+    assert_eq!(own["group"], "auto");
+    let groups = json!([{"group": "gold", "description": "At once", "ratio": "3"},
+        {"group": "silver", "description": "", "ratio": "1"}]);
+    assert_eq!(own["groups"], groups);
+    // A group that is taken away is refused at the next call; what was granted in it is settled in it.
+    put("usable_groups", json!({"silver": {}})).expect(200);
+    let gold = json!({"account": "a", "id": "r3", "model": "m", "group": "gold", "amount": 1});
+    quotad.reserve(gold).problem(403, "group_not_allowed");
+    let usage = json!({"prompt_tokens": 10, "completion_tokens": 0, "total_tokens": 10});
+    let settled = quotad.settle(json!({"account": "a", "id": "r1", "model": "m", "usage": usage})).expect(200);
+    assert_eq!(settled["charged"], 30);
+    for (name, value) in [
+        ("usable_groups", json!({"silver": {"auto": ""}})),
+        ("usable_groups", json!({"silver": ["gold"]})),
+        ("auto_groups", json!(["gold", "gold"])),
+        ("auto_groups", json!(["*"])),
+        ("group_models", json!({"gold": ["a*b"]})),
+    ] {
+        put(name, value.clone()).problem(400, "invalid_request");
+        assert_ne!(quotad.admin.get(&format!("/admin/v1/settings/{name}")).expect(200)["value"], value);
+    }
+}
