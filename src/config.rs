@@ -316,6 +316,7 @@ fn read_engine(read: &mut Reader<'_>, units_per_usd: i64) -> engine::Settings {
 }
 
 /// What can be changed at run time, as far as the file knows it: this deployment's defaults.
+#[allow(clippy::needless_update, reason = "a setting that the file does not know is the package's")]
 fn read_deployment(read: &mut Reader<'_>, units_per_usd: i64) -> Deployment {
     let mut charge = |key: &str| {
         read.parse(key, "nothing, prompt or estimate", |text| match text {
