@@ -340,6 +340,7 @@ fn read_deployment(read: &mut Reader<'_>, units_per_usd: i64) -> Deployment {
         unavailable_allowance: read.units("unavailable_allowance", units_per_usd, COUNTER_MAX),
         unavailable_total: read.units("unavailable_total", units_per_usd, COUNTER_MAX),
         platforms: read.parse("platforms", "names of platforms, each once, with commas between them", platforms),
+        referral_transfer_min: units_per_usd,
         ..Values::builtin()
     };
     let origins = ENTRIES.iter().filter_map(|entry| Some((entry.name, read.origin(entry.name)?))).collect();

@@ -12,6 +12,8 @@
 //! | `wiped` | a shard is empty, its tombstones are not back |
 //! | `restored` | its tombstones are back, it is still fenced |
 //! | `operation-done` | a credit or debit is done in Redis, the audit has no row of it |
+//! | `provisioned` | SQL has a new account, Redis does not know |
+//! | `transferred` | SQL owes a reward that was moved, Redis does not know |
 //! | `reopened` | a shard is open, and not yet served |
 //! | `code-used` | SQL knows that a code is used, Redis has no credit for it |
 //! | `code-credited` | Redis has it, and nobody was told |

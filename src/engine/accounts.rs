@@ -123,7 +123,7 @@ impl Engine {
 
     /// Posts the initial balance if it is not posted: by loading the account, or, when it is still
     /// in Redis from an earlier life, at once.
-    async fn initialise(&self, account: &AccountId) -> Step<()> {
+    pub(crate) async fn initialise(&self, account: &AccountId) -> Step<()> {
         if self.counters.read_account(account).await?.is_none() {
             self.load(account).await?;
         }

@@ -37,7 +37,7 @@ impl Engine {
     async fn try_put_key(&self, by: &Actor, account: &AccountId, key: &KeyId, patch: &KeyPatch) -> Step<Done<KeyPut>> {
         // Two creations at once may both come here: the store tells which of them it was, and only that one's
         // secret is in force and shown.
-        let text = format!("sk-{}", random_text(SECRET_CHARACTERS)?);
+        let text = new_secret()?;
         let first_secret_sha256 = Some(Sha256::digest(text.as_bytes()).into());
         let patch = KeyPatch { first_secret_sha256, ..patch.clone() };
         let era = self.counters.era();
@@ -60,6 +60,11 @@ impl Engine {
         };
         verdict(delete.await)
     }
+}
+
+/// A secret for a new key.
+pub(crate) fn new_secret() -> Result<String, Unavailable> {
+    Ok(format!("sk-{}", random_text(SECRET_CHARACTERS)?))
 }
 
 /// So many random characters of `0-9 A-Z a-z`, each equally likely.

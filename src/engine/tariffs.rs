@@ -15,6 +15,7 @@ use crate::quota::{
     clock::Millis,
     id::Actor,
     tariff::{Draft, Tariff, TariffDoc},
+    usd::Scale,
     verdict::Refusal,
 };
 
@@ -58,6 +59,11 @@ impl Tariffs {
     pub(crate) fn new(builtin: Tariff) -> Self {
         let builtin = Arc::new(builtin);
         Self { current: ArcSwap::new(builtin.clone()), builtin, older: Bounded::new(OLDER_MAX) }
+    }
+
+    /// Of every price list here.
+    pub(crate) fn scale(&self) -> Scale {
+        Scale::new(self.builtin.units_per_usd())
     }
 
     /// The newest version this process knows; [`Engine::refresh_tariff`] keeps it so.

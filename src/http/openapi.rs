@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{
     error,
-    wire::{admin, answer, codes, compat, estimate, gateway, limit, own_key, report, tariff},
+    wire::{admin, answer, codes, compat, estimate, gateway, limit, onboarding, own_key, quota, report, tariff},
 };
 use operations::{OPERATIONS, Operation};
 
@@ -74,6 +74,7 @@ fn schemas() -> Value {
     add::<codes::RedeemFor>(&mut requests);
     add::<admin::SettingPut>(&mut requests);
     add::<limit::LimitRule>(&mut requests);
+    onboarding_requests(&mut requests);
     rules::tighten(&mut requests);
     let mut schemas = requests;
     add::<error::Shown<'static>>(&mut schemas);
@@ -110,9 +111,27 @@ fn schemas() -> Value {
     add::<codes::CodesPurged>(&mut schemas);
     add::<codes::Redeemed<'static>>(&mut schemas);
     add::<report::Settings<'static>>(&mut schemas);
+    onboarding_answers(&mut schemas);
     add::<answer::Readiness>(&mut schemas);
     rules::batch(&mut schemas);
     schemas
+}
+
+/// Platform quotas, defaults, provisioning, referrals.
+fn onboarding_requests(requests: &mut Value) {
+    add::<quota::PlatformQuotasPut>(requests);
+    add::<quota::PlatformQuotaReset>(requests);
+    add::<quota::DefaultCaps>(requests);
+    add::<onboarding::Provision>(requests);
+    add::<onboarding::ReferralTransfer>(requests);
+}
+
+fn onboarding_answers(schemas: &mut Value) {
+    add::<quota::PlatformQuotas<'static>>(schemas);
+    add::<onboarding::ProvisionShown<'static>>(schemas);
+    add::<onboarding::ReferralsShown<'static>>(schemas);
+    add::<onboarding::TransferShown<'static>>(schemas);
+    rules::defaults(schemas);
 }
 
 /// Adds an object and all that it refers to.
@@ -223,7 +242,7 @@ mod tests {
         {
             assert_eq!(described(path), methods, "{path}");
         }
-        assert_eq!(OPERATIONS.len(), 53);
+        assert_eq!(OPERATIONS.len(), 64);
     }
 
     fn same_names<T: Object>(schemas: &Value, name: &str) {
@@ -252,6 +271,9 @@ mod tests {
         same_names::<codes::CodesMake>(&schemas, "CodesMake");
         same_names::<codes::CodePut>(&schemas, "CodePut");
         same_names::<codes::Redeem>(&schemas, "Redeem");
+        same_names::<quota::PlatformQuotaRule>(&schemas, "PlatformQuotaRule");
+        same_names::<quota::DefaultCaps>(&schemas, "DefaultCaps");
+        same_names::<onboarding::Provision>(&schemas, "Provision");
         assert_eq!(schemas["Reserve"]["properties"]["amount"]["$ref"], "#/components/schemas/Units");
         assert_eq!(schemas["Reserve"]["properties"]["verbose"]["type"], "boolean");
         assert_eq!(schemas["LimitRule"]["required"], json!(["cap"]));

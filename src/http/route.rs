@@ -65,6 +65,13 @@ pub(super) enum Route<'p> {
     Codes,
     CodesPurge,
     Code(&'p str),
+    PlatformQuotas(&'p str),
+    PlatformQuota(&'p str, &'p str),
+    AllDefaults,
+    Defaults(&'p str),
+    Provision,
+    Referrals(&'p str),
+    ReferralTransfer(&'p str),
     Keys(&'p str),
     Key(&'p str, &'p str),
     Reservation(&'p str, &'p str),
@@ -81,6 +88,9 @@ pub(super) enum Route<'p> {
     Readyz,
     Openapi,
 }
+
+/// The last segment of a path that is a verb.
+const RESET: &str = "reset";
 
 impl<'p> Route<'p> {
     pub(super) fn find(side: Side, path: &'p str) -> Option<Self> {
@@ -144,6 +154,13 @@ impl<'p> Route<'p> {
             ["codes", id] => Route::Code(id),
             ["accounts", account, "keys"] => Route::Keys(account),
             ["accounts", account, "keys", key] => Route::Key(account, key),
+            ["accounts", account, "platform-quotas"] => Route::PlatformQuotas(account),
+            ["accounts", account, "platform-quotas", platform] => Route::PlatformQuota(account, platform),
+            ["accounts", account, "referrals"] => Route::Referrals(account),
+            ["accounts", account, "referrals", "transfer"] => Route::ReferralTransfer(account),
+            ["provision"] => Route::Provision,
+            ["defaults"] => Route::AllDefaults,
+            ["defaults", layer] => Route::Defaults(layer),
             ["reservations", account, id] => Route::Reservation(account, id),
             ["reconcile"] => Route::Reconcile,
             ["audit"] => Route::Audit,
@@ -177,6 +194,11 @@ impl<'p> Route<'p> {
             Route::Balance(_) | Route::Accounts | Route::Keys(_) | Route::Reservation(..) => "GET, HEAD",
             Route::OwnKey | Route::Subscription | Route::BillingUsage | Route::TokenUsage => "GET, HEAD",
             Route::Audit | Route::Settings => "GET, HEAD",
+            Route::Provision | Route::ReferralTransfer(_) => "POST",
+            // `reset` is a verb; as the name of a platform it can be looked at like any other.
+            Route::PlatformQuota(_, RESET) => "GET, HEAD, POST",
+            Route::PlatformQuota(..) | Route::Referrals(_) => "GET, HEAD",
+            Route::PlatformQuotas(_) | Route::AllDefaults | Route::Defaults(_) => "GET, HEAD, PUT",
             Route::Metrics | Route::Healthz | Route::Readyz | Route::Openapi => "GET, HEAD",
         }
     }
@@ -197,6 +219,8 @@ impl<'p> Route<'p> {
             Route::OwnKey | Route::Subscription | Route::BillingUsage | Route::TokenUsage => "key",
             Route::Authz => "authz",
             Route::Metrics | Route::Healthz | Route::Readyz | Route::Openapi => "other",
+            Route::PlatformQuotas(_) | Route::PlatformQuota(..) | Route::AllDefaults | Route::Defaults(_) => "admin",
+            Route::Provision | Route::Referrals(_) | Route::ReferralTransfer(_) => "admin",
             Route::Accounts | Route::Account(_) | Route::Credit(_) | Route::Debit(_) | Route::Reset(_) => "admin",
             Route::RedeemFor(_) | Route::Codes | Route::CodesPurge | Route::Code(_) => "admin",
             Route::Keys(_) | Route::Key(..) | Route::Reservation(..) | Route::Reconcile | Route::Audit => "admin",

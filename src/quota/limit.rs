@@ -182,6 +182,10 @@ impl Limit {
 /// entry counts its windows in one byte.
 pub const LIMITS_MAX: usize = 100;
 
+/// Limits with the same platform and model: they share one field in Redis, and a ledger entry
+/// counts at most 255 of them over the eight fields that one call can touch.
+pub const LIMITS_TOGETHER_MAX: usize = 16;
+
 /// Names the hash field that a group's counters share: `w␟platform␟model␟key`, where ␟ is the
 /// unit separator (0x1f), which no name can hold, and the key is empty for the account's own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

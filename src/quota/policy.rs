@@ -121,7 +121,7 @@ pub struct Policy {
 }
 
 /// The price group of an account that names none.
-const DEFAULT_GROUP: &str = "default";
+pub const DEFAULT_GROUP: &str = "default";
 
 impl Policy {
     /// An account without any rule: enabled, no credit, no limits, no keys.

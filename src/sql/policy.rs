@@ -8,6 +8,7 @@ use super::{
     Store, changes,
     merge::{KEYS_MAX, merge_account, merge_key},
     policy_rows::{corrupt, load, remove_key, save_account, save_key, save_limits},
+    referrals,
     session::{Dialect, Session, Value},
     tariffs,
 };
@@ -20,6 +21,7 @@ use crate::{
         id::{AccountId, Actor, KeyId, OpId},
         limit::{CounterCode, GroupField},
         policy::{KeyPolicy, Policy},
+        window::Zone,
     },
 };
 
@@ -47,22 +49,14 @@ impl PolicyStore for Store {
         let mut session = self.write().await?;
         let now = local_now();
         let dialect = self.backend.dialect();
-        let row = match row_of(&mut *session, account, dialect.for_update).await? {
-            Some(row) => row,
+        let blank = blank_of(&mut *session, dialect, account, &self.zone, now).await?;
+        let created = blank.is_some();
+        let before = match blank {
+            Some(blank) => blank,
             None => {
-                // Another one may do the same at this moment: whoever has the lock then is the first.
-                insert_blank(&mut *session, dialect, account, now).await?;
-                let row = row_of(&mut *session, account, dialect.for_update).await?;
-                row.ok_or_else(|| corrupt("an account vanished"))?
+                let policy = self.load_to_change(&mut *session, account).await?;
+                policy.ok_or_else(|| corrupt("an account vanished"))?
             }
-        };
-        let (before, created) = if row.blank {
-            (Policy::blank(account.clone(), row.version, self.zone.clone()), true)
-        } else if row.deleted {
-            (Policy::blank(account.clone(), next(row.version)?, self.zone.clone()), true)
-        } else {
-            let policy = load_one(&mut *session, account).await?.ok_or_else(|| corrupt("an account vanished"))?;
-            (Policy { version: next(row.version)?, ..policy }, false)
         };
         let policy = merge_account(before.clone(), patch)?;
         if created {
@@ -106,6 +100,7 @@ impl PolicyStore for Store {
                 &[version.into(), now.0.into(), account.as_str().into()],
             )
             .await?;
+        referrals::forfeit(&mut *session, account).await?;
         changes::record(&mut *session, &Change::delete_account(by, &policy), now).await?;
         session.commit().await?;
         Ok(Some(version))
@@ -127,20 +122,7 @@ impl PolicyStore for Store {
             return Err(StoreError::Refused { field: "key", detail });
         }
         let now = local_now();
-        let blank =
-            KeyPolicy { secret_sha256: patch.first_secret_sha256, created_at: Some(now), ..KeyPolicy::default() };
-        let merged = KeyPolicy { changed_at: Some(now), ..merge_key(before.clone().unwrap_or(blank), patch)? };
-        if let Some(secret) = &merged.secret_sha256
-            && let Some(owner) = owner(&mut *session, secret).await?
-            && owner != (account.clone(), key.clone())
-        {
-            let detail = "this secret belongs to another key".to_owned();
-            return Err(StoreError::Refused { field: "secret_sha256", detail });
-        }
-        save_key(&mut *session, account, key, &merged).await?;
-        if patch.limits.is_some() {
-            save_limits(&mut *session, account, Some(key), &merged.limits).await?;
-        }
+        let merged = write_key(&mut *session, account, key, before.clone(), patch, now).await?;
         let change = Change::put_key(by, account, key, before.as_ref(), &merged);
         policy.keys.insert(key.clone(), merged);
         save_account(&mut *session, &policy, now).await?;
@@ -194,7 +176,7 @@ impl PolicyStore for Store {
 
 impl Store {
     /// The policy with its version already raised; `None` when there is no such account.
-    async fn load_to_change(
+    pub(super) async fn load_to_change(
         &self,
         session: &mut dyn Session,
         account: &AccountId,
@@ -209,14 +191,14 @@ impl Store {
     }
 }
 
-struct AccountRow {
+pub(super) struct AccountRow {
     version: u32,
-    deleted: bool,
+    pub(super) deleted: bool,
     /// Made in this transaction: nothing of it counts yet.
     blank: bool,
 }
 
-async fn row_of(
+pub(super) async fn row_of(
     session: &mut dyn Session,
     account: &AccountId,
     for_update: &str,
@@ -231,7 +213,7 @@ fn next(version: u32) -> Result<u32, StoreError> {
     version.checked_add(1).ok_or_else(|| corrupt("an account's version reached its end"))
 }
 
-async fn load_one(session: &mut dyn Session, account: &AccountId) -> Result<Option<Policy>, StoreError> {
+pub(super) async fn load_one(session: &mut dyn Session, account: &AccountId) -> Result<Option<Policy>, StoreError> {
     Ok(load(session, account.as_str(), account.as_str()).await?.pop())
 }
 
@@ -242,6 +224,58 @@ async fn owner(session: &mut dyn Session, sha256: &[u8; 32]) -> Result<Option<(A
         .await?;
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some((AccountId::new(row.text(0)?).map_err(corrupt)?, KeyId::new(row.text(1)?).map_err(corrupt)?)))
+}
+
+/// Writes what a patch makes of a key, and its limits. The caller has locked the account.
+pub(super) async fn write_key(
+    session: &mut dyn Session,
+    account: &AccountId,
+    key: &KeyId,
+    before: Option<KeyPolicy>,
+    patch: &KeyPatch,
+    now: Millis,
+) -> Result<KeyPolicy, StoreError> {
+    let first = || {
+        let (secret_sha256, created_at) = (patch.first_secret_sha256, Some(now));
+        KeyPolicy { secret_sha256, created_at, ..KeyPolicy::default() }
+    };
+    let merged = KeyPolicy { changed_at: Some(now), ..merge_key(before.unwrap_or_else(first), patch)? };
+    if let Some(secret) = &merged.secret_sha256
+        && let Some(owner) = owner(session, secret).await?
+        && owner != (account.clone(), key.clone())
+    {
+        let detail = "this secret belongs to another key".to_owned();
+        return Err(StoreError::Refused { field: "secret_sha256", detail });
+    }
+    save_key(session, account, key, &merged).await?;
+    if patch.limits.is_some() {
+        save_limits(session, account, Some(key), &merged.limits).await?;
+    }
+    Ok(merged)
+}
+
+/// What a new account begins from, and its row is locked; `None` when there is an account of that name.
+/// Of many who ask at the same moment, the first to have the lock makes it.
+pub(super) async fn blank_of(
+    session: &mut dyn Session,
+    dialect: &Dialect,
+    account: &AccountId,
+    zone: &Zone,
+    now: Millis,
+) -> Result<Option<Policy>, StoreError> {
+    let row = match row_of(session, account, dialect.for_update).await? {
+        Some(row) => row,
+        None => {
+            insert_blank(session, dialect, account, now).await?;
+            row_of(session, account, dialect.for_update).await?.ok_or_else(|| corrupt("an account vanished"))?
+        }
+    };
+    let version = match (row.blank, row.deleted) {
+        (true, _) => row.version,
+        (false, true) => next(row.version)?,
+        (false, false) => return Ok(None),
+    };
+    Ok(Some(Policy::blank(account.clone(), version, zone.clone())))
 }
 
 /// The row of an account that has none, of version 1; left alone when there is one by now.
@@ -261,7 +295,7 @@ async fn insert_blank(
 }
 
 /// A new account's row, or the row of a deleted one put to use again: sums and version go on.
-async fn begin_account(
+pub(super) async fn begin_account(
     session: &mut dyn Session,
     policy: &Policy,
     initial_balance: i64,

@@ -25,6 +25,8 @@ mod database;
 #[path = "crash/failover.rs"]
 mod failover;
 mod harness;
+#[path = "crash/onboarding.rs"]
+mod onboarding;
 #[path = "crash/redis_faults.rs"]
 mod redis_faults;
 #[path = "crash/rows.rs"]

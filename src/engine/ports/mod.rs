@@ -6,6 +6,7 @@ mod backlog;
 mod changes;
 mod codes;
 mod counters;
+mod onboarding;
 mod outbox;
 mod posting;
 mod settings;
@@ -22,6 +23,9 @@ pub use codes::{CodeFilter, CodePatch, CodeStore, Edited, GuessBound, Made, NewC
 pub use counters::{
     AdjustCall, ChargeCall, Cost, Counters, ExtendCall, Field, MendCall, OpRecord, RefundCall, Reply, Reprice,
     ReserveCall, ResetCall, SettleCall, Status, UndoCall,
+};
+pub use onboarding::{
+    Grant, Invitee, Onboarding, Provisioned, Provisioning, Referrals, SignupTerms, Transfer, Transferred,
 };
 pub use outbox::{Closed, Due, Outbox, Owed};
 pub use posting::{Applied, Batch, Cause, Constants, Line, Mark, Opened, Opening, Posting, compensation_id};

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{AccountPatch, Changes, KeyPatch, Position, SettingStore, Unavailable};
+use super::{AccountPatch, Changes, KeyPatch, Onboarding, Position, SettingStore, Unavailable};
 use crate::quota::{
     clock::Millis,
     counter::AccountCounters,
@@ -71,7 +71,7 @@ impl From<StoreError> for Unavailable {
 /// in the same transaction, and keeps a row of the audit in it that names `by`. Called on a cache miss, by
 /// the admin API and by the loader.
 #[async_trait]
-pub trait PolicyStore: Changes + SettingStore {
+pub trait PolicyStore: Changes + Onboarding + SettingStore {
     /// `None`: no such account (or deleted).
     async fn policy(&self, account: &AccountId) -> Result<Option<Policy>, StoreError>;
     async fn secret(&self, sha256: &[u8; 32]) -> Result<Option<(AccountId, KeyId)>, StoreError>;

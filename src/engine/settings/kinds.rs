@@ -173,6 +173,13 @@ mod tests {
             ("platforms", "[\"*\"]", "every platform"),
             ("platforms", "[\"\"]", "1 to 128 printable"),
             ("platforms", "{}", "cannot be read"),
+            ("platform_quota_month", "\"week\"", "`rolling:2592000`"),
+            ("initial_balance", "5", "cannot be read"),
+            ("initial_balance", r#"{"sources":{"facebook":1}}"#, "unknown variant"),
+            ("initial_balance", r#"{"defaults":1}"#, "unknown field"),
+            ("initial_balance", r#"{"groups":{"vip":-1}}"#, "from 0 to"),
+            ("inviter_reward", "2251799813685249", "from 0 to"),
+            ("referral_transfer_min", "-1", "whole number"),
         ] {
             let sentence = read(name, raw).expect_err(raw);
             assert!(sentence.contains(says), "{name} {raw}: {sentence}");

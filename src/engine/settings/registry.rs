@@ -21,8 +21,11 @@ use super::kinds::{AMOUNT, document, number, runtime_settings, units, units_or_n
 use crate::{
     engine::AbortCharge,
     quota::{
+        amount::COUNTER_MAX,
+        defaults::InitialBalance,
         group::{GroupTables, Row},
         id::Platform,
+        platform::Month,
         policy::OnUnavailable,
     },
 };
@@ -63,6 +66,16 @@ runtime_settings! {
     auto_groups: Vec<Box<str>> = GroupTables::default().auto, "array of strings", "", |raw| GroupTables::read_auto(document(raw)?);
     /// the models that a price group serves, names or beginnings with `*` at the end; a group without a row serves all
     group_models: BTreeMap<Box<str>, Vec<Box<str>>> = BTreeMap::new(), "object", "", |raw| GroupTables::read_models(document(raw)?);
+    /// which month a new platform quota counts over: `month`, or `rolling:2592000` (30 days from the first use on)
+    platform_quota_month: Month = Month::Calendar, "string", "", document;
+    /// what a provisioned account begins with: of its group, else of its source, else the default
+    initial_balance: InitialBalance = InitialBalance::default(), "object", "units", initial_balance;
+    /// what a provisioned account gets besides when it was invited
+    invitee_reward: i64 = 0, AMOUNT, "units", reward;
+    /// what its inviter gets, pending until it is moved by a transfer
+    inviter_reward: i64 = 0, AMOUNT, "units", reward;
+    /// the least that such a transfer moves
+    referral_transfer_min: i64 = 100_000_000, AMOUNT, "units", units;
 }
 
 impl Values {
@@ -84,6 +97,19 @@ impl Values {
 
 fn default_platforms() -> Vec<Platform> {
     ["anthropic", "openai", "gemini", "antigravity"].into_iter().filter_map(|name| Platform::new(name).ok()).collect()
+}
+
+/// Amounts that a balance has room for, with a reward beside them.
+fn initial_balance(raw: &str) -> Result<InitialBalance, String> {
+    let initial: InitialBalance = document(raw)?;
+    if initial.is_in_range() { Ok(initial) } else { Err(format!("must be amounts from 0 to {}", COUNTER_MAX / 2)) }
+}
+
+fn reward(raw: &str) -> Result<i64, String> {
+    units(raw)
+        .ok()
+        .filter(|units| *units <= COUNTER_MAX / 2)
+        .ok_or_else(|| format!("must be a whole number of units from 0 to {}", COUNTER_MAX / 2))
 }
 
 /// Names of platforms, each once; `*` is all of them, and none.

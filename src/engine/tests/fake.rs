@@ -1,10 +1,11 @@
 //! Ports that answer what a test tells them to, and remember what they were asked.
 
 mod counters;
+mod onboarding;
 mod store;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
 };
 
@@ -14,12 +15,15 @@ use super::{account, settings};
 use crate::{
     engine::{
         Engine, Settings,
-        ports::{Cost, OpRecord, Position, Posted, Reply, Status, StoredSettings, Unavailable},
+        ports::{
+            Cost, OpRecord, Position, Posted, Provisioned, Reply, Status, StoredSettings, Transferred, Unavailable,
+        },
     },
     quota::{
         change::Change,
         clock::{Clock, Millis, local_now},
         counter::{AccountCounters, Head},
+        defaults::{Defaults, Layer},
         entry::{Entry, Kind},
         fingerprint::Fingerprint,
         id::{AccountId, KeyId, ReservationId},
@@ -91,6 +95,10 @@ pub struct World {
     pub settings: StoredSettings,
     /// Rows of the audit that the engine asked for.
     pub changes: Vec<Change>,
+    pub defaults: BTreeMap<Layer, Defaults>,
+    /// How the next provisioning and the next transfer end in the store.
+    pub provisioned: Option<Provisioned>,
+    pub transferred: Option<Transferred>,
     pub era: u64,
 }
 

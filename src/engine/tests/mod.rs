@@ -10,6 +10,7 @@ mod holds;
 mod money;
 mod operations;
 mod outbox;
+mod platforms;
 mod reconcile;
 mod trust;
 mod trust_ends;

@@ -79,7 +79,7 @@ fn found<'a>(policy: &'a Policy, key: &KeyId) -> Result<&'a KeyPolicy, Problem> 
     policy.keys.get(key).ok_or_else(missing)
 }
 
-fn patch(put: KeyPut) -> KeyPatch {
+pub(super) fn patch(put: KeyPut) -> KeyPatch {
     KeyPatch {
         status: put.status.map(|status| status.0),
         allowance: put.allowance.map(|allowance| allowance.0),

@@ -5,7 +5,10 @@ mod accounts;
 mod adjust;
 mod audit;
 mod codes;
+mod defaults;
 mod keys;
+mod onboarding;
+mod platforms;
 mod probes;
 mod reconcile;
 mod reservations;
@@ -46,6 +49,17 @@ pub(super) async fn handle(route: Route<'_>, call: &Call<'_>) -> Handled {
         (Route::Credit(account), _) => adjust::credit(call, account).await,
         (Route::Debit(account), _) => adjust::debit(call, account).await,
         (Route::Reset(account), _) => reset::answer(call, account).await,
+        (Route::PlatformQuotas(account), &Method::PUT) => platforms::put(call, account).await,
+        (Route::PlatformQuotas(account), _) => platforms::list(call, account).await,
+        (Route::PlatformQuota(account, _), &Method::POST) => platforms::reset(call, account).await,
+        (Route::PlatformQuota(account, platform), _) => platforms::get(call, account, platform).await,
+        (Route::AllDefaults, &Method::PUT) => defaults::put_all(call).await,
+        (Route::AllDefaults, _) => defaults::all(call).await,
+        (Route::Defaults(layer), &Method::PUT) => defaults::put(call, layer).await,
+        (Route::Defaults(layer), _) => defaults::get(call, layer).await,
+        (Route::Provision, _) => onboarding::provision(call).await,
+        (Route::Referrals(account), _) => onboarding::referrals(call, account).await,
+        (Route::ReferralTransfer(account), _) => onboarding::transfer(call, account).await,
         (Route::Keys(account), _) => keys::list(call, account).await,
         (Route::Key(account, key), &Method::PUT) => keys::put(call, account, key).await,
         (Route::Key(account, key), &Method::DELETE) => keys::delete(call, account, key).await,

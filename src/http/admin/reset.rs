@@ -24,7 +24,6 @@ pub(super) async fn answer(call: &Call<'_>, account: &str) -> Handled {
     if metric == Metric::Concurrency {
         return Err(Problem::invalid("metric", "concurrency has no window to reset"));
     }
-    let op_id = OpId::new(format!("reset-{:032x}", random()));
     let reset = Reset {
         account,
         key: ask.key,
@@ -32,8 +31,13 @@ pub(super) async fn answer(call: &Call<'_>, account: &str) -> Handled {
         model: ask.model.map_or("*".into(), |model| model.as_str().into()),
         metric,
         period: ask.period.0,
-        op_id: op_id.expect("hexadecimal digits are id characters"),
+        op_id: own_op_id(),
     };
     let (reset, _) = done(call.service.engine.reset(&call.actor()?, &reset).await).map_err(Problem::missing)?;
     Ok(Answer::ok(&report::ResetDone { account: &reset.account, outcome: "reset", cleared: reset.cleared }))
+}
+
+/// A new id for a reset: nobody repeats one.
+pub(super) fn own_op_id() -> OpId {
+    OpId::new(format!("reset-{:032x}", random())).expect("hexadecimal digits are id characters")
 }

@@ -91,6 +91,14 @@ const REDEEM_FOR: &str = "/admin/v1/accounts/{account}/redeem";
 const CODES: &str = "/admin/v1/codes";
 const CODE: &str = "/admin/v1/codes/{code}";
 const PURGE: &str = "/admin/v1/codes/purge";
+const QUOTAS: &str = "/admin/v1/accounts/{account}/platform-quotas";
+const QUOTA: &str = "/admin/v1/accounts/{account}/platform-quotas/{platform}";
+const QUOTA_RESET: &str = "/admin/v1/accounts/{account}/platform-quotas/reset";
+const ALL_DEFAULTS: &str = "/admin/v1/defaults";
+const DEFAULTS: &str = "/admin/v1/defaults/{layer}";
+const PROVISION: &str = "/admin/v1/provision";
+const REFERRALS: &str = "/admin/v1/accounts/{account}/referrals";
+const TRANSFER: &str = "/admin/v1/accounts/{account}/referrals/transfer";
 const RESERVATION: &str = "/admin/v1/reservations/{account}/{id}";
 const RECONCILE: &str = "/admin/v1/reconcile";
 const AUDIT: &str = "/admin/v1/audit";
@@ -160,6 +168,33 @@ pub(super) const OPERATIONS: &[Operation] = &[
         problems: VERB,
     },
     admin("post", RESET, "reset", Some("Reset"), &[(200, "ResetDone")], "Start a window's usage anew"),
+    admin("get", QUOTAS, "list_platform_quotas", None, &[(200, "PlatformQuotas")], "An account's platform quotas"),
+    admin("put", QUOTAS, "put_platform_quotas", Some("PlatformQuotasPut"), &[(200, "PlatformQuotas")], "Replace them"),
+    admin("get", QUOTA, "get_platform_quota", None, &[(200, "PlatformQuota")], "One of them; 404 when there is none"),
+    admin(
+        "post",
+        QUOTA_RESET,
+        "reset_platform_quota",
+        Some("PlatformQuotaReset"),
+        &[(200, "PlatformQuota")],
+        "Start one window of it anew",
+    ),
+    admin("get", ALL_DEFAULTS, "list_defaults", None, &[(200, "AllDefaults")], "Platform quotas of new accounts"),
+    admin("put", ALL_DEFAULTS, "put_all_defaults", Some("AllDefaults"), &[(200, "AllDefaults")], "Replace all layers"),
+    admin("get", DEFAULTS, "get_defaults", None, &[(200, "Defaults")], "One layer: system, or a source"),
+    admin("put", DEFAULTS, "put_defaults", Some("Defaults"), &[(200, "Defaults")], "Replace one layer"),
+    admin("post", PROVISION, "provision", Some("Provision"), PROVISIONED, "Make an account with all it begins with"),
+    admin("get", REFERRALS, "referrals", None, &[(200, "Referrals")], "Rewards, and the accounts that were invited"),
+    Operation {
+        method: "post",
+        path: TRANSFER,
+        tag: "admin",
+        id: "transfer_referral",
+        summary: "Move rewards to the balance",
+        request: Some("ReferralTransfer"),
+        answers: &[(200, "Transfer")],
+        problems: VERB,
+    },
     admin("get", KEYS, "list_keys", None, &[(200, "Keys")], "Keys in order of their ids, with what they used, by page"),
     admin("put", KEY, "put_key", Some("KeyPut"), &[(200, "Key"), (201, "Key")], "Create or merge a key"),
     admin("get", KEY, "get_key", None, &[(200, "Key")], "A key"),
@@ -240,6 +275,7 @@ const MADE_CODES: Answers = &[(200, "CodesMade"), (201, "CodesMade")];
 const ESTIMATED: Answers = &[(200, "Estimated")];
 const ESTIMATING: &[u16] = &[400, 401, 404, 408, 413, 503];
 const IMPORTED: Answers = &[(200, "Imported"), (201, "Imported")];
+const PROVISIONED: Answers = &[(200, "Provisioned"), (201, "Provisioned")];
 const CREATED_ACCOUNT: Answers = &[(200, "Account"), (201, "Account")];
 
 const fn admin_metrics() -> Operation {
@@ -298,6 +334,8 @@ impl Operation {
                     return json!({"name": name, "in": "path", "required": true,
                         "schema": {"type": "string", "pattern": "^[a-z_]+$"}});
                 }
+                "platform" => "Platform",
+                "layer" => "Layer",
                 _ => "ReservationId",
             };
             json!({"name": name, "in": "path", "required": true, "schema": reference(schema)})
@@ -308,7 +346,7 @@ impl Operation {
     fn queries(&self) -> Vec<Value> {
         let query = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});
         match self.id {
-            "list_accounts" | "list_keys" => vec![
+            "list_accounts" | "list_keys" | "referrals" => vec![
                 query("cursor", json!({"type": "string", "pattern": "^[A-Za-z0-9._:@-]{0,128}$"})),
                 query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
             ],

@@ -1,10 +1,13 @@
 //! What a derive cannot say about requests: nothing unknown, nothing null by chance, and which
 //! fields go together.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::reference;
-use crate::http::wire::gateway::{BATCH_OPS_MAX, OP_TAG, Op};
+use crate::{
+    http::wire::gateway::{BATCH_OPS_MAX, OP_TAG, Op},
+    quota::defaults::Layer,
+};
 
 /// Makes request objects as strict as the reader is.
 pub(super) fn tighten(schemas: &mut Value) {
@@ -119,12 +122,32 @@ fn together() -> Vec<(&'static str, Value)> {
         ("Debit", json!({"required": ["op_id", "amount"]})),
         ("CodesMake", json!({"required": ["op_id", "name", "amount"]})),
         ("Redeem", json!({"required": ["code"], "oneOf": payer()})),
+        ("ReferralTransfer", json!({"required": ["op_id", "amount"]})),
         ("Reset", json!({"allOf": [{"properties": {"metric": {"not": {"const": "concurrency"}}}}]})),
         (
             "LimitRule",
             json!({"if": concurrency, "then": {"not": {"required": ["period"]}}, "else": {"required": ["period"]}}),
         ),
     ]
+}
+
+/// Sign-up defaults, whose names are data: platforms within layers. Read and shown in the same shape.
+pub(super) fn defaults(schemas: &mut Value) {
+    let names: Vec<&str> = Layer::all().map(Layer::as_str).collect();
+    let layers: Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), reference("Defaults"))).collect();
+    schemas["Layer"] = json!({"type": "string", "enum": names});
+    schemas["Defaults"] = json!({
+        "type": "object",
+        "description": "caps by platform; a platform that is not named is unlimited",
+        "propertyNames": reference("Platform"),
+        "additionalProperties": reference("DefaultCaps"),
+    });
+    schemas["AllDefaults"] = json!({
+        "type": "object",
+        "description": "in a request, a layer that is not named becomes empty",
+        "properties": layers,
+        "additionalProperties": false,
+    });
 }
 
 /// The batch's objects, and the two small ones that have no wire type.

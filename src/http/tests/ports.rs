@@ -1,6 +1,8 @@
 //! Ports that nothing stands behind: every call "cannot be reached"; asked for the account `slow`, the
 //! database never answers at all.
 
+mod onboarding;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -14,13 +14,9 @@ use super::{
 use crate::quota::{
     clock::Millis,
     id::{KeyId, Model, Platform},
-    limit::{LIMITS_MAX, Limit, Metric, Period},
+    limit::{LIMITS_MAX, LIMITS_TOGETHER_MAX, Limit, Metric, Period},
     verdict::LimitState,
 };
-
-/// Limits with the same platform and model: they share one field in Redis, and a ledger entry
-/// counts at most 255 of them over the eight fields that one call can touch.
-pub(crate) const LIMITS_TOGETHER_MAX: usize = 16;
 
 request!(
     /// One rule: what may be used of a platform and model within a period.

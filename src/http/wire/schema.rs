@@ -12,6 +12,7 @@ use super::{
     estimate::{IMAGES_MAX, Images, LongText, Messages, PIXELS_MAX, SECONDS_MAX, Seconds},
     limit::{LimitRule, Limits},
     meta::Meta,
+    quota::{Usd, UsdOrNull},
     scalar::{
         COUNT_MAX, Cap, Count, GroupName, GroupOrNull, InstantOrNull, Ip, Level, Network, PAGE_MAX, PageLimit, Secret,
         Sha256, Span, TEXT_CHARS_MAX, TTL_MS_MAX, TTL_MS_MIN, Text, TextOrNull, TimeZone, TtlMs, Units, Usage,
@@ -49,6 +50,10 @@ fn integer(least: i64, most: i64) -> ObjectBuilder {
 fn amount(most: i64) -> OneOfBuilder {
     let digits = text("^[0-9]{1,15}$", "the same in decimal digits");
     OneOfBuilder::new().item(integer(0, most)).item(digits)
+}
+
+fn dollars() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0))
 }
 
 fn null() -> ObjectBuilder {
@@ -129,6 +134,9 @@ schemas! {
     Units => amount(AMOUNT_MAX).description(Some("units of money; one unit is 10^-8 USD by default")),
     Level => amount(COUNTER_MAX).description(Some("units of money")),
     Cap => amount(AMOUNT_MAX).item(null()).description(Some("units, tokens or requests; null: without")),
+    UsdOrNull => OneOfBuilder::new().item(dollars()).item(text("^[0-9]+([.][0-9]+)?$", "the same in decimal digits"))
+        .item(null()).description(Some("US dollars; null: unlimited")),
+    Usd => dollars().description(Some("US dollars, exactly")),
     Count => integer(0, COUNT_MAX),
     TtlMs => integer(TTL_MS_MIN, TTL_MS_MAX),
     PageLimit => integer(1, PAGE_MAX),

@@ -3,7 +3,7 @@
 use super::read::{Bad, Value, string};
 use crate::{
     engine::{adjust, reserve, settle},
-    quota::{limit, policy},
+    quota::{defaults, limit, platform, policy},
 };
 
 /// Declares a word type: what it means in the engine, and its spellings (the first is the proper one).
@@ -119,3 +119,36 @@ words!(
         "concurrency" => limit::Metric::Concurrency,
     }
 );
+
+/// A word of a list that the rules keep, so that it stands in one place.
+macro_rules! listed_words {
+    ($($(#[$meta:meta])* $name:ident of $kind:ty;)*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) struct $name(pub(crate) $kind);
+
+        impl Value for $name {
+            fn read(raw: &str) -> Result<Self, Bad> {
+                let text = string(raw)?;
+                let found = <$kind>::ALL.into_iter().find(|one| one.as_str() == text);
+                let words = || <$kind>::ALL.map(<$kind>::as_str).join(", ");
+                found.map(Self).ok_or_else(|| Bad::value(format!("must be one of {}", words())))
+            }
+        }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                super::schema::one_of_words(&<$kind>::ALL.map(<$kind>::as_str))
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
+    )*};
+}
+
+listed_words! {
+    /// Where an account signed up.
+    Source of defaults::Source;
+    /// A span of a platform quota.
+    Window of platform::Window;
+}

@@ -7,6 +7,7 @@ mod cases_changes;
 mod cases_codes;
 mod cases_concurrent;
 mod cases_ledger;
+mod cases_onboarding;
 mod cases_outbox;
 mod cases_policy;
 mod cases_posting;
@@ -191,6 +192,18 @@ contract! {
         the_audit_is_read_by_subject_and_by_page,
         an_operation_is_kept_once,
         the_audit_only_grows,
+    }
+    cases_onboarding::{
+        quotas_are_replaced_and_all_other_limits_stay,
+        defaults_are_replaced_layer_by_layer,
+        an_account_is_provisioned_once_with_all_that_it_begins_with,
+        another_provisioning_of_an_account_is_refused_and_names_the_field,
+        what_cannot_be_provisioned_leaves_nothing,
+        a_hundred_provisionings_at_once_make_one_account,
+        a_name_is_invited_once,
+        rewards_are_moved_all_or_nothing_and_once,
+        transfers_at_once_never_move_more_than_is_pending,
+        what_is_pending_goes_with_the_account,
     }
     cases_ledger::{
         an_operation_is_found_by_its_name,
