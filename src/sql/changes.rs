@@ -1,5 +1,7 @@
 //! The audit: who changed what. [`record`] is called within the transaction of the change.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use async_trait::async_trait;
 use serde_json::Value as Json;
 
@@ -25,13 +27,15 @@ pub(super) async fn record(session: &mut dyn Session, change: &Change, now: Mill
     if !change.differs() {
         return Ok(());
     }
+    let id = next_id(now, getrandom::u32().map_err(|error| StoreError::Unavailable(error.to_string()))?);
     let text = |state: &Option<Json>| state.as_ref().map_or(Value::Null, |state| Value::Made(state.to_string()));
-    session
+    let kept = session
         .execute(
-            "INSERT INTO audit (at, actor, action, subject, state_before, state_after, op_id) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO audit (id, at, actor, action, subject, state_before, state_after, op_id) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
                 .into(),
             &[
+                id.into(),
                 now.0.into(),
                 change.by.as_str().into(),
                 change.what.into(),
@@ -41,8 +45,25 @@ pub(super) async fn record(session: &mut dyn Session, change: &Change, now: Mill
                 change.op_id.as_ref().map(|op_id| op_id.as_str()).into(),
             ],
         )
-        .await?;
-    Ok(())
+        .await;
+    match kept {
+        Ok(_) => Ok(()),
+        // Never the caller's fault: asked again, it is kept, or was.
+        Err(StoreError::Refused { detail, .. }) => Err(StoreError::Unavailable(detail)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bits below the milliseconds of a row's id.
+const ID_BITS: u32 = 20;
+
+/// The id of the next row: it grows with time, and within this process always. Not the database's own counter: one that
+/// comes back from a copy may be behind its rows, and then every change is refused. Sidecars differ by `random`.
+fn next_id(now: Millis, random: u32) -> i64 {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    let fresh = (now.0 << ID_BITS) | i64::from(random >> (u32::BITS - ID_BITS));
+    let next = |last: i64| fresh.max(last + 1);
+    next(LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last))).unwrap_or_default())
 }
 
 #[async_trait]
@@ -108,4 +129,19 @@ fn recorded(row: &Row) -> Result<Recorded, StoreError> {
         after: state(6)?,
         op_id: row.opt_text(7)?.map(str::to_owned),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PostgreSQL's counter came back from a copied database behind the rows, and credits were answered 400.
+    #[test]
+    fn ids_grow_whatever_the_clock_and_the_database_do() {
+        let now = Millis(1_795_762_182_362);
+        let ids =
+            [next_id(now, u32::MAX), next_id(now, 0), next_id(Millis(now.0 - 5_000), 7), next_id(Millis(now.0 + 2), 0)];
+        assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
+        assert_eq!(ids[3] >> ID_BITS, now.0 + 2);
+    }
 }

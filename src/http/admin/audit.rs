@@ -32,7 +32,7 @@ fn cursor(text: Option<&str>) -> Result<Option<i64>, Problem> {
 
 fn shown(change: &Recorded) -> ChangeShown<'_> {
     let Recorded { id, at, by, what, subject, before, after, op_id } = change;
-    ChangeShown { id: *id, at: *at, by, what, subject, before, after, op_id: op_id.as_deref() }
+    ChangeShown { id: id.to_string(), at: *at, by, what, subject, before, after, op_id: op_id.as_deref() }
 }
 
 #[cfg(test)]

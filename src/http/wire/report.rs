@@ -214,7 +214,8 @@ pub(crate) struct Difference<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Change)]
 pub(crate) struct ChangeShown<'a> {
-    pub(crate) id: i64,
+    /// Grows with time. A text, because it is longer than the whole numbers of some readers.
+    pub(crate) id: String,
     #[serde(serialize_with = "text")]
     pub(crate) at: Millis,
     /// The header `X-Quota-Actor` of the call, else `admin`.

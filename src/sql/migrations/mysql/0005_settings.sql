@@ -1,7 +1,7 @@
 -- The tables of migrations/sqlite/0005_settings.sql, with the comments that say what they are for. Every
 -- statement can be repeated.
 CREATE TABLE IF NOT EXISTS audit (
-    id           BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    id           BIGINT       NOT NULL PRIMARY KEY,
     at           BIGINT       NOT NULL,
     actor        VARCHAR(128) NOT NULL,
     action       VARCHAR(32)  NOT NULL,

@@ -1,6 +1,6 @@
 -- The tables of migrations/sqlite/0005_settings.sql, with the comments that say what they are for.
 CREATE TABLE audit (
-    id           BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id           BIGINT PRIMARY KEY,
     at           BIGINT NOT NULL,
     actor        TEXT COLLATE "C" NOT NULL,
     action       TEXT COLLATE "C" NOT NULL,

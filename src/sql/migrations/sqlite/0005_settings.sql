@@ -1,6 +1,6 @@
 -- Who changed what: written in the transaction of the change. Rows are neither changed nor deleted.
 CREATE TABLE audit (
-    id           INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    id           INTEGER NOT NULL PRIMARY KEY, -- grows with time; made by quotad, see src/sql/changes.rs
     at           INTEGER NOT NULL,
     actor        TEXT    NOT NULL,
     action       TEXT    NOT NULL, -- the verb: put, delete, credit …
