@@ -309,6 +309,21 @@ mod tests {
         assert!(!format!("{flags:?}").contains("x-"), "flags may be secrets");
     }
 
+    /// A positional `json` once hid the flag that every verb has, and the command panicked.
+    #[test]
+    fn no_argument_of_a_verb_has_the_name_of_one_that_all_have() {
+        fn look(command: &clap::Command, mut global: Vec<clap::Id>) {
+            for argument in command.get_arguments() {
+                let name = argument.get_id();
+                assert!(!global.contains(name), "{}: `{name}` is there twice", command.get_name());
+            }
+            global.extend(command.get_arguments().filter(|a| a.is_global_set()).map(|a| a.get_id().clone()));
+            command.get_subcommands().for_each(|verb| look(verb, global.clone()));
+        }
+        // Not built: building puts the global ones into every verb.
+        look(&Cli::command(), Vec::new());
+    }
+
     #[test]
     fn the_help_stands_and_names_the_exit_codes() {
         Cli::command().debug_assert();

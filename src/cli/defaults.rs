@@ -18,7 +18,8 @@ pub enum Defaults {
         /// system, or a source of sign-ups.
         layer: String,
         /// In dollars: {"openai":{"daily":10,"weekly":null,"monthly":0}}.
-        json: String,
+        #[arg(value_name = "JSON")]
+        value: String,
     },
 }
 
@@ -27,8 +28,8 @@ impl Verbs for Defaults {
         Ok(match self {
             Defaults::Show { layer: None } => Call::get(&["defaults"]),
             Defaults::Show { layer: Some(layer) } => Call::get(&["defaults", layer]),
-            Defaults::Set { layer, json } => {
-                let body: Value = serde_json::from_str(json)
+            Defaults::Set { layer, value } => {
+                let body: Value = serde_json::from_str(value)
                     .map_err(|error| Failure::Config(vec![format!("the defaults are no JSON: {error}")]))?;
                 Call::put(&["defaults", layer], body)
             }

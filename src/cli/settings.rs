@@ -19,6 +19,7 @@ pub enum Settings {
     Set {
         name: String,
         /// JSON, dollars such as "5 USD", or text.
+        #[arg(allow_hyphen_values = true)]
         value: String,
     },
     /// Back to what the configuration says.

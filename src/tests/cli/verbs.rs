@@ -128,6 +128,43 @@ fn codes_from_their_making_to_their_end() {
 }
 
 #[test]
+fn what_new_accounts_begin_with_and_whom_they_bring() {
+    let server = Sidecar::start();
+    let begin = r#"{"default":200000000,"groups":{},"sources":{}}"#;
+    assert_eq!(field(&ok(&server, &["settings", "set", "initial_balance", begin]), "source"), "database");
+    ok(&server, &["settings", "set", "inviter_reward", "2 USD"]);
+    assert_eq!(raw(&server, &["settings", "get", "inviter_reward"])["value"], json!(2 * USD));
+    refused(&server, &["settings", "set", "max_amount", "-5"], 2, "max_amount");
+    assert_eq!(raw(&server, &["settings", "reset", "max_amount"])["source"], json!("default"));
+    assert!(ok(&server, &["settings", "list"]).contains("inviter_reward"));
+
+    let quotas = r#"{"openai":{"daily":1,"weekly":null,"monthly":20}}"#;
+    ok(&server, &["defaults", "set", "system", quotas]);
+    refused(&server, &["defaults", "set", "system", "{"], 2, "the defaults are no JSON");
+    refused(&server, &["defaults", "set", "nowhere", "{}"], 1, "not_found");
+    assert_eq!(raw(&server, &["defaults", "show", "system"])["openai"]["monthly"], json!(20));
+
+    ok(&server, &["provision", "ann", "--source", "email"]);
+    let bob = raw(&server, &["provision", "bob", "--source", "github", "--inviter", "ann", "--key", "main"]);
+    assert!(bob["secret"].as_str().unwrap().starts_with("sk-"));
+    assert_eq!(bob["balance"], json!(2 * USD));
+    let again = raw(&server, &["provision", "bob", "--source", "github", "--inviter", "ann", "--key", "main"]);
+    assert_eq!((&again["replayed"], &again["secret"]), (&json!(true), &Value::Null));
+    refused(&server, &["provision", "bob", "--source", "email"], 1, "conflict");
+
+    ok(&server, &["quota", "set", "bob", "openai=2,-,0", "gemini=0.5,1,2"]);
+    let quota = raw(&server, &["quota", "show", "bob", "openai"]);
+    assert_eq!((&quota["daily_limit_usd"], &quota["monthly_limit_usd"]), (&json!(2), &json!(0)));
+    refused(&server, &["quota", "set", "bob", "openai.daily=2"], 2, "PLATFORM=DAILY,WEEKLY,MONTHLY");
+    ok(&server, &["quota", "reset", "bob", "gemini", "daily"]);
+
+    assert_eq!(field(&ok(&server, &["referral", "show", "ann"]), "pending"), "200000000");
+    let moved = raw(&server, &["referral", "transfer", "ann", "2 USD"]);
+    assert_eq!((&moved["pending"], &moved["balance"]), (&json!(0), &json!(4 * USD)));
+    refused(&server, &["referral", "transfer", "ann", "2 USD"], 1, "pending");
+}
+
+#[test]
 fn changes_are_listed_with_who_made_them() {
     let server = Sidecar::start();
     ok(&server, &["account", "put", "acme", "--actor", "ada"]);
