@@ -118,6 +118,7 @@ async fn a_refused_record_is_kept_aside_and_never_replayed() {
     assert_eq!(files.entries(), 0);
     let refused = fs::read_to_string(folder.path().join("spool/refused")).unwrap();
     assert!(refused.contains("account_not_found") && refused.contains(r#"\"id\":\"r\""#), "{refused}");
-    settled(&files).await;
-    assert_eq!(said(&spool(folder.path())).iter().filter(|said| said.contains('r')).count(), 0);
+    // One process at a time: the first one is still removing its files until it is dropped.
+    drop(files);
+    assert_eq!(said(&spool(folder.path())), Vec::<String>::new());
 }
