@@ -3,7 +3,9 @@
 //!
 //! All calls that were made since the driver last ran go out in one write, and all replies that came
 //! in are taken from one read: the more calls at once, the fewer system calls for each. Those of one script are
-//! even one command. A command is sent once. When the connection ends, whoever still waits is told that the answer is lost.
+//! even one command. Where many come at once, the server gets the first few while the others are still being
+//! made, so that both work at the same time. A command is sent once. When the connection ends, whoever still waits is told
+//! that the answer is lost.
 
 use std::{
     cell::Cell,
@@ -17,7 +19,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf},
     time::Sleep,
 };
 
@@ -58,8 +60,15 @@ pub(crate) struct Pipe(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Commands that the driver has not taken yet.
+    /// `None` before and after there is a driver.
+    writer: Option<WriteHalf<Box<dyn Socket>>>,
+    /// Commands that the kernel has not taken, and how much of the first it has.
     unsent: Vec<u8>,
+    sent: usize,
+    /// The kernel takes no more for now; it will wake the driver.
+    full: bool,
+    /// What came of sending without the driver, for it to see.
+    failed: Option<io::Error>,
     /// Calls that are no command yet, because they will share one.
     loads: Loads,
     /// Calls by their place; a free one is the head of a list of free ones.
@@ -120,7 +129,7 @@ impl Pipe {
         self.make(until, |state, waiting| {
             state.loads[number].add(script, keys, arg, waiting);
             if state.loads[number].waiting.len() == CALLS_MAX {
-                state.send_load(number);
+                state.send_early(number);
             }
         })
     }
@@ -130,7 +139,7 @@ impl Pipe {
         if let Some(why) = &state.ended {
             return Err(Fault::Lost(why.clone()));
         }
-        if state.unsent.len() >= UNSENT_BYTES_MAX || state.unanswered.len() >= UNANSWERED_MAX {
+        if state.unsent.len() - state.sent >= UNSENT_BYTES_MAX || state.unanswered.len() >= UNANSWERED_MAX {
             return Err(Fault::Overloaded);
         }
         let place = state.take_place();
@@ -215,6 +224,35 @@ impl State {
         (0..self.loads.len()).for_each(|number| self.send_load(number));
     }
 
+    /// Sends without the driver, which has been woken by the first of these calls and may come long after the last.
+    fn send_early(&mut self, number: usize) {
+        self.send_load(number);
+        if !self.full {
+            // Nobody's waker: the driver looks again in any case, with its own.
+            let flushed = self.poll_flush(&mut Context::from_waker(Waker::noop()));
+            if let Poll::Ready(Err(error)) = flushed {
+                self.failed = Some(error);
+            }
+        }
+    }
+
+    /// Hands all commands to the kernel. Pending: it takes no more.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(writer) = &mut self.writer else { return Poll::Ready(Ok(())) };
+        while self.sent < self.unsent.len() {
+            match ready!(Pin::new(&mut *writer).poll_write(cx, &self.unsent[self.sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => self.sent += sent,
+            }
+        }
+        self.sent = 0;
+        self.unsent.clear();
+        if self.unsent.capacity() > KEPT_BYTES_MAX {
+            self.unsent = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Gives up on what has waited for too long.
     fn give_up(&mut self, now: Instant, woken: &mut Vec<Waker>) {
         let loaded = self.loads.iter_mut().flat_map(|load| &mut load.waiting);
@@ -270,11 +308,8 @@ impl Drop for Reply<'_> {
 /// The server's end: to be polled on the thread that makes most of the calls, until it resolves.
 pub(crate) struct Driver {
     pipe: Arc<Pipe>,
-    socket: Box<dyn Socket>,
+    reader: ReadHalf<Box<dyn Socket>>,
     lane: usize,
-    /// What is being sent, and how much of it is gone.
-    sending: Vec<u8>,
-    sent: usize,
     read: Box<[u8]>,
     /// What came of a reply that is not there as a whole.
     partial: BytesMut,
@@ -289,12 +324,12 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(pipe: Arc<Pipe>, socket: Box<dyn Socket>, lane: usize) -> Self {
+        let (reader, writer) = tokio::io::split(socket);
+        pipe.state().writer = Some(writer);
         Self {
             pipe,
-            socket,
+            reader,
             lane,
-            sending: Vec::new(),
-            sent: 0,
             read: vec![0; READ_BYTES].into(),
             partial: BytesMut::new(),
             scan: Scan::default(),
@@ -306,33 +341,23 @@ impl Driver {
 
     /// Sends what there is. Pending: all is sent and a new call will wake, or the socket is full.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            while self.sent < self.sending.len() {
-                match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.sending[self.sent..]))? {
-                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    sent => self.sent += sent,
-                }
-            }
-            self.sent = 0;
-            self.sending.clear();
-            if self.sending.capacity() > KEPT_BYTES_MAX {
-                self.sending = Vec::new();
-            }
-            let mut state = self.pipe.state();
-            state.send_loads();
-            if state.unsent.is_empty() {
-                state.driver = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            std::mem::swap(&mut state.unsent, &mut self.sending);
+        let mut state = self.pipe.state();
+        if let Some(error) = state.failed.take() {
+            return Poll::Ready(Err(error));
         }
+        state.send_loads();
+        let flushed = state.poll_flush(cx);
+        state.full = flushed.is_pending();
+        ready!(flushed)?;
+        state.driver = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Reads and gives out replies until there are no more.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut buffer = ReadBuf::new(&mut self.read);
-            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+            ready!(Pin::new(&mut self.reader).poll_read(cx, &mut buffer))?;
             if buffer.filled().is_empty() {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
@@ -396,6 +421,7 @@ impl Drop for Driver {
         let mut state = self.pipe.state();
         let why = "the connection ended";
         state.ended = Some(why.to_owned());
+        state.writer = None;
         state.send_loads();
         while !state.unanswered.is_empty() {
             self.answered.extend(state.answer(Err(Fault::Lost(why.to_owned()))));

@@ -9,8 +9,9 @@ use super::{
     script::{SHARED, Script},
 };
 
-/// Calls in one script. More gain nothing, and Redis does nothing else meanwhile.
-pub(super) const CALLS_MAX: usize = 32;
+/// Calls in one script, which is then sent at once: Redis works on it while the next ones are made. With fewer they
+/// share too little, with more Redis and the sidecar wait for each other (loadtest/results).
+pub(super) const CALLS_MAX: usize = 8;
 
 /// Calls of one script that are not on their way yet.
 #[derive(Debug, Default)]

@@ -188,6 +188,41 @@ async fn a_script_carries_no_more_calls_than_it_may() {
     }
 }
 
+/// Redis shall work on the first calls while the others are made.
+#[tokio::test]
+async fn a_full_script_is_on_its_way_before_the_driver_runs() {
+    let scripts = Scripts::compose().unwrap();
+    let (ours, mut server) = duplex(64 << 10);
+    let pipe = Arc::new(Pipe::default());
+    let driver = Driver::new(pipe.clone(), Box::new(ours), 3);
+    let calls: Vec<_> = (0..=CALLS_MAX).map(|_| share(&pipe, &scripts, later(), b"x")).collect();
+    assert_eq!(heard(&mut server).await, command(&scripts, &vec![&b"x"[..]; CALLS_MAX]));
+    let _driver = tokio::spawn(driver);
+    assert_eq!(heard(&mut server).await, command(&scripts, &[b"x"]), "the rest, by the driver");
+    drop(calls);
+}
+
+#[tokio::test]
+async fn calls_that_a_full_socket_does_not_take_are_sent_later_and_once() {
+    let scripts = Scripts::compose().unwrap();
+    let (ours, mut server) = duplex(100);
+    let pipe = Arc::new(Pipe::default());
+    let driver = Driver::new(pipe.clone(), Box::new(ours), 3);
+    let share_all = || (0..CALLS_MAX).map(|_| share(&pipe, &scripts, later(), b"x")).collect::<Vec<_>>();
+    // The first ones fill the socket, which is not tried again before the driver has been told that there is room.
+    let first = [share_all(), share_all()];
+    let _driver = tokio::spawn(driver);
+    tokio::task::yield_now().await;
+    let second = share_all();
+    let wanted = command(&scripts, &vec![&b"x"[..]; CALLS_MAX]).repeat(3);
+    let mut bytes = Vec::new();
+    while bytes.len() < wanted.len() {
+        bytes.extend(heard(&mut server).await);
+    }
+    assert_eq!(bytes, wanted);
+    drop((first, second));
+}
+
 #[tokio::test]
 async fn a_call_that_is_given_up_takes_no_answer_of_those_it_shares_with() {
     let (scripts, (pipe, mut server, _driver)) = (Scripts::compose().unwrap(), connected());
