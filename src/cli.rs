@@ -9,6 +9,7 @@ mod noun;
 mod provision;
 mod quota;
 mod referral;
+mod reservation;
 mod settings;
 mod tariff;
 
@@ -68,6 +69,8 @@ pub enum Command {
     Settings(Noun<settings::Settings>),
     /// Who changed what.
     Audit(Noun<audit::Audit>),
+    /// A reservation, live or settled, as Redis has it.
+    Reservation(Noun<reservation::Reservation>),
     /// Compares Redis and the database with the ledger, in a running quotad.
     ///
     /// Exit codes: 0 no differences, or all are repaired; 1 differences; 2 wrong usage; 3 quotad cannot be reached.
@@ -87,6 +90,9 @@ pub enum Command {
         /// File that holds the admin token [default: as configured, or <data>/admin.token].
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
+        /// Who repairs, for the audit [default: admin].
+        #[arg(long, value_name = "ID")]
+        actor: Option<String>,
         #[command(flatten)]
         flags: Flags,
     },
@@ -111,6 +117,9 @@ pub enum Tariff {
         /// The difference as JSON.
         #[arg(long)]
         json: bool,
+        /// Who imports it, for the audit [default: command-line].
+        #[arg(long, value_name = "ID")]
+        actor: Option<String>,
         #[command(flatten)]
         flags: Flags,
     },
@@ -129,6 +138,13 @@ pub enum Tariff {
     Versions {
         #[command(flatten)]
         ask: tariff::Versions,
+        #[command(flatten)]
+        at: At,
+    },
+    /// The models of a version with their prices, in units per million tokens, as a running quotad has them.
+    Models {
+        #[command(flatten)]
+        ask: tariff::Models,
         #[command(flatten)]
         at: At,
     },
@@ -243,23 +259,25 @@ fn execute(command: &Command) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Command::Tariff(Tariff::Import { file, dry_run, merge, json, flags }) => {
-            let ask = app::tariffs::Import { dry_run: *dry_run, merge: *merge, json: *json };
+        Command::Tariff(Tariff::Import { file, dry_run, merge, json, actor, flags }) => {
+            let (dry_run, merge, json, actor) = (*dry_run, *merge, *json, actor.clone());
+            let ask = app::tariffs::Import { dry_run, merge, json, actor };
             print(&app::tariffs::import(&flags.load()?.config, file, ask)?)
         }
         Command::Tariff(Tariff::List { model, json, flags }) => {
             print(&app::tariffs::list(&flags.load()?.config, model.as_deref(), *json)?)
         }
-        Command::Reconcile { account, repair, json, url, token_file, flags } => {
+        Command::Reconcile { account, repair, json, url, token_file, actor, flags } => {
             let ask = app::reconcile::Ask {
                 account: account.clone(),
                 repair: *repair,
                 json: *json,
-                place: Place { url: url.clone(), token_file: token_file.clone(), actor: None },
+                place: Place { url: url.clone(), token_file: token_file.clone(), actor: actor.clone() },
             };
             app::reconcile::run(&flags.load()?.config, &ask, print)
         }
         Command::Tariff(Tariff::Versions { ask, at }) => at.run(ask),
+        Command::Tariff(Tariff::Models { ask, at }) => at.run(ask),
         Command::Tariff(Tariff::Activate { ask, at }) => at.run(ask),
         Command::Account(noun) => noun.run(),
         Command::Key(noun) => noun.run(),
@@ -270,6 +288,7 @@ fn execute(command: &Command) -> Result<(), Failure> {
         Command::Referral(noun) => noun.run(),
         Command::Settings(noun) => noun.run(),
         Command::Audit(noun) => noun.run(),
+        Command::Reservation(noun) => noun.run(),
         Command::Openapi => print(&app::openapi()),
         Command::Version => print(concat!("quotad ", env!("CARGO_PKG_VERSION"), "\n")),
     }

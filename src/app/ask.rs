@@ -101,11 +101,33 @@ pub fn run(
     json: bool,
     print: impl FnMut(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    runtime()?.block_on(walk(config, place, call, json, print))
+}
+
+/// Units of a dollar, as the deployment has them.
+///
+/// # Errors
+/// As [`run`].
+pub fn units_per_usd(config: &Config, place: &Place) -> Result<i64, Failure> {
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let mut client = Client::connect(config, place).await?;
+        let call = Call::get(&["tariffs", "current", "models"]).with("limit", Some(1));
+        let Answer { status, body } = client.ask(&call.method, &call.target(&call.query), None, ANSWER_MAX).await?;
+        if !status.is_success() {
+            return Err(client.failure(status, &body));
+        }
+        body["units_per_usd"]
+            .as_i64()
+            .ok_or_else(|| Failure::Other("quotad does not tell what a dollar is: say the amount in units".to_owned()))
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Other(format!("no runtime: {error}")))?;
-    runtime.block_on(walk(config, place, call, json, print))
+        .map_err(|error| Failure::Other(format!("no runtime: {error}")))
 }
 
 async fn walk(
@@ -133,7 +155,7 @@ async fn walk(
         if json {
             print(&if body.is_null() { String::new() } else { format!("{body:#}\n") })?;
         } else {
-            print(&shown(&call.show, &body, first))?;
+            print(&shown(&call.show, &body, first, all_pages))?;
         }
         match body["next_cursor"].as_str() {
             Some(next) if all_pages => {
@@ -155,13 +177,13 @@ pub fn random_op_id() -> Result<String, Failure> {
     Ok(format!("cli:{random}"))
 }
 
-fn shown(show: &Show, body: &Value, first: bool) -> String {
+fn shown(show: &Show, body: &Value, first: bool, all_pages: bool) -> String {
     match show {
         Show::Record => tables::record(body),
         Show::List(list, columns) => {
             let rows = body[list].as_array().map_or(&[][..], Vec::as_slice);
             let mut said = tables::table(columns, rows, first);
-            if let (Some(next), true) = (body["next_cursor"].as_str(), rows.len() < PAGE as usize) {
+            if let (Some(next), false) = (body["next_cursor"].as_str(), all_pages) {
                 said.push_str(&format!("more with --cursor {next}\n"));
             }
             said

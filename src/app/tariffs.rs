@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What an import is asked for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Import {
     /// Compare, but store nothing.
     pub dry_run: bool,
@@ -22,6 +22,8 @@ pub struct Import {
     pub merge: bool,
     /// The difference as JSON.
     pub json: bool,
+    /// Who does it, for the audit; absent: the command line.
+    pub actor: Option<String>,
 }
 
 /// Compares a price list with the newest version and stores it as the next one: the difference, and what
@@ -32,6 +34,10 @@ pub struct Import {
 pub fn import(config: &Config, file: &Path, ask: Import) -> Result<String, Failure> {
     let refuse = |reason: String| Failure::Config(vec![format!("{} is not imported: {reason}", file.display())]);
     let content = read(file).map_err(refuse)?;
+    let by = match &ask.actor {
+        Some(name) => Actor::new(name).map_err(|bad| Failure::Config(vec![format!("--actor {bad}")]))?,
+        None => Actor::command_line(),
+    };
     let source = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     with_database(config, async |database| {
         let (base, in_force) = newest(config, database).await?;
@@ -41,7 +47,7 @@ pub fn import(config: &Config, file: &Path, ask: Import) -> Result<String, Failu
         let version = if ask.dry_run {
             None
         } else {
-            let (by, stored) = (Actor::command_line(), draft.stored());
+            let stored = draft.stored();
             let put = database.policies.put_tariff(&by, &stored, &source, Some(base)).await;
             Some(put.map_err(Failure::backend)?)
         };

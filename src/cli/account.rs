@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::noun::{Page, Verbs, fields, object, op_id, text, units};
+use super::noun::{Page, Rate, Verbs, fields, object, op_id, text, units};
 use crate::app::{ask::Call, failure::Failure};
 
 #[derive(Debug, Subcommand)]
@@ -72,20 +72,18 @@ pub enum Account {
 }
 
 impl Verbs for Account {
-    fn call(&self, units_per_usd: i64) -> Result<Call, Failure> {
+    fn call(&self, rate: &Rate) -> Result<Call, Failure> {
         Ok(match self {
             Account::List { page } => page
                 .of(Call::get(&["accounts"]))
                 .listed("accounts", &["account", "status", "group", "timezone", "credit_limit", "name", "contact"]),
             Account::Show { account } => Call::get(&["accounts", account]),
-            Account::Put { account, fields: typed } => {
-                Call::put(&["accounts", account], fields(typed, units_per_usd)?.into())
-            }
+            Account::Put { account, fields: typed } => Call::put(&["accounts", account], fields(typed, rate)?.into()),
             Account::Delete { account } => Call::delete(&["accounts", account], format!("deleted {account}")),
             Account::Credit { account, amount, op_id: id, kind, note } => {
                 let body = object([
                     ("op_id", Some(op_id(id.as_deref())?.into())),
-                    ("amount", Some(units(amount, units_per_usd))),
+                    ("amount", Some(units(amount, rate))),
                     ("kind", text(kind.as_ref())),
                     ("note", text(note.as_ref())),
                 ]);
@@ -94,7 +92,7 @@ impl Verbs for Account {
             Account::Debit { account, amount, op_id: id, force, note } => {
                 let body = object([
                     ("op_id", Some(op_id(id.as_deref())?.into())),
-                    ("amount", Some(units(amount, units_per_usd))),
+                    ("amount", Some(units(amount, rate))),
                     ("force", force.then_some(Value::Bool(true))),
                     ("note", text(note.as_ref())),
                 ]);

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::noun::{Page, Verbs};
+use super::noun::{Page, Rate, Verbs};
 use crate::app::{ask::Call, failure::Failure};
 
 #[derive(Debug, Subcommand)]
@@ -18,7 +18,7 @@ pub enum Audit {
 }
 
 impl Verbs for Audit {
-    fn call(&self, _: i64) -> Result<Call, Failure> {
+    fn call(&self, _: &Rate) -> Result<Call, Failure> {
         let Audit::List { subject, page } = self;
         let call = Call::get(&["audit"]).with("subject", subject.as_ref());
         Ok(page.of(call).listed("changes", &["at", "by", "what", "subject", "before", "after", "op_id"]))

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::noun::{Page, Verbs, fields, object, op_id, text, units};
+use super::noun::{Page, Rate, Verbs, fields, object, op_id, text, units};
 use crate::app::{ask::Call, failure::Failure};
 
 const COLUMNS: &[&str] =
@@ -70,13 +70,13 @@ pub enum Code {
 }
 
 impl Verbs for Code {
-    fn call(&self, units_per_usd: i64) -> Result<Call, Failure> {
+    fn call(&self, rate: &Rate) -> Result<Call, Failure> {
         Ok(match self {
             Code::Create { name, amount, count, expires_at, op_id: id } => {
                 let body = object([
                     ("op_id", Some(op_id(id.as_deref())?.into())),
                     ("name", text(Some(name))),
-                    ("amount", Some(units(amount, units_per_usd))),
+                    ("amount", Some(units(amount, rate))),
                     ("count", count.map(Into::into)),
                     ("expires_at", text(expires_at.as_ref())),
                 ]);
@@ -88,7 +88,7 @@ impl Verbs for Code {
                 page.of(call).listed("codes", COLUMNS)
             }
             Code::Show { id } => Call::get(&["codes", id]),
-            Code::Edit { id, fields: typed } => Call::put(&["codes", id], fields(typed, units_per_usd)?.into()),
+            Code::Edit { id, fields: typed } => Call::put(&["codes", id], fields(typed, rate)?.into()),
             Code::Redeem { account, code } => Call::post(&["accounts", account, "redeem"], json!({"code": code})),
             Code::Enable { id } => Call::put(&["codes", id], json!({"status": "enabled"})),
             Code::Disable { id } => Call::put(&["codes", id], json!({"status": "disabled"})),

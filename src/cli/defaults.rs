@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::noun::Verbs;
+use super::noun::{Rate, Verbs};
 use crate::app::{ask::Call, failure::Failure};
 
 #[derive(Debug, Subcommand)]
@@ -24,7 +24,7 @@ pub enum Defaults {
 }
 
 impl Verbs for Defaults {
-    fn call(&self, _: i64) -> Result<Call, Failure> {
+    fn call(&self, _: &Rate) -> Result<Call, Failure> {
         Ok(match self {
             Defaults::Show { layer: None } => Call::get(&["defaults"]),
             Defaults::Show { layer: Some(layer) } => Call::get(&["defaults", layer]),

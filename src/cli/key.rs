@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::noun::{Page, Verbs, fields};
+use super::noun::{Page, Rate, Verbs, fields};
 use crate::app::{ask::Call, failure::Failure};
 
 #[derive(Debug, Subcommand)]
@@ -30,7 +30,7 @@ pub enum Key {
 }
 
 impl Verbs for Key {
-    fn call(&self, units_per_usd: i64) -> Result<Call, Failure> {
+    fn call(&self, rate: &Rate) -> Result<Call, Failure> {
         Ok(match self {
             Key::List { account, page } => page.of(Call::get(&["accounts", account, "keys"])).listed(
                 "keys",
@@ -38,7 +38,7 @@ impl Verbs for Key {
             ),
             Key::Show { account, key } => Call::get(&["accounts", account, "keys", key]),
             Key::Put { account, key, fields: typed } => {
-                Call::put(&["accounts", account, "keys", key], fields(typed, units_per_usd)?.into())
+                Call::put(&["accounts", account, "keys", key], fields(typed, rate)?.into())
             }
             Key::Delete { account, key } => {
                 Call::delete(&["accounts", account, "keys", key], format!("deleted {key} of {account}"))

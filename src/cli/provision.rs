@@ -1,9 +1,9 @@
 //! `quotad provision`: an account with everything it begins with, in one step.
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::noun::{Verbs, object, text};
+use super::noun::{Rate, Verbs, fields, object, text};
 use crate::app::{ask::Call, failure::Failure};
 
 #[derive(Args, Debug)]
@@ -21,6 +21,9 @@ pub struct Ask {
     /// Id of a first key; its secret is shown, once.
     #[arg(long, value_name = "ID")]
     key: Option<String>,
+    /// A field of the first key, as `quotad key put` takes it; may be given often.
+    #[arg(long = "key-field", value_name = "FIELD=VALUE", requires = "key")]
+    key_fields: Vec<String>,
     #[arg(long)]
     name: Option<String>,
     #[arg(long)]
@@ -31,8 +34,12 @@ pub struct Ask {
 }
 
 impl Verbs for Ask {
-    fn call(&self, _: i64) -> Result<Call, Failure> {
-        let key: Option<Value> = self.key.as_ref().map(|key| json!({"key": key}));
+    fn call(&self, rate: &Rate) -> Result<Call, Failure> {
+        let mut of_key = fields(&self.key_fields, rate)?;
+        let key = self.key.as_ref().map(|key| {
+            of_key.insert("key".to_owned(), key.as_str().into());
+            Value::Object(of_key)
+        });
         let body = object([
             ("account", text(Some(&self.account))),
             ("source", text(Some(&self.source))),

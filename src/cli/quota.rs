@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::noun::Verbs;
+use super::noun::{Rate, Verbs};
 use crate::app::{ask::Call, failure::Failure};
 
 const COLUMNS: &[&str] = &[
@@ -20,12 +20,15 @@ const COLUMNS: &[&str] = &[
 pub enum Quota {
     /// An account's quotas, or the one of a platform.
     Show { account: String, platform: Option<String> },
-    /// Replaces all quotas of an account; what is used stays.
+    /// Replaces all quotas of an account: platforms that are not named become unlimited. What is used stays.
     Set {
         account: String,
         /// Dollars a day, a week and a month: openai=10,-,200. `-` is unlimited, 0 is disabled.
-        #[arg(value_name = "PLATFORM=DAILY,WEEKLY,MONTHLY")]
+        #[arg(value_name = "PLATFORM=DAILY,WEEKLY,MONTHLY", required_unless_present = "none")]
         quotas: Vec<String>,
+        /// No quota at all: every platform becomes unlimited.
+        #[arg(long, conflicts_with = "quotas")]
+        none: bool,
     },
     /// Starts one window of a quota anew.
     Reset {
@@ -37,7 +40,7 @@ pub enum Quota {
 }
 
 impl Verbs for Quota {
-    fn call(&self, _: i64) -> Result<Call, Failure> {
+    fn call(&self, _: &Rate) -> Result<Call, Failure> {
         Ok(match self {
             Quota::Show { account, platform: None } => {
                 Call::get(&["accounts", account, "platform-quotas"]).listed("quotas", COLUMNS)
@@ -45,7 +48,7 @@ impl Verbs for Quota {
             Quota::Show { account, platform: Some(platform) } => {
                 Call::get(&["accounts", account, "platform-quotas", platform])
             }
-            Quota::Set { account, quotas } => {
+            Quota::Set { account, quotas, none: _ } => {
                 let quotas = quotas.iter().map(|typed| quota(typed)).collect::<Result<Vec<_>, _>>()?;
                 let call = Call::put(&["accounts", account, "platform-quotas"], json!({"quotas": quotas}));
                 call.listed("quotas", COLUMNS)

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::noun::{Page, Verbs, object, op_id, units};
+use super::noun::{Page, Rate, Verbs, object, op_id, units};
 use crate::app::{ask::Call, failure::Failure};
 
 #[derive(Debug, Subcommand)]
@@ -25,14 +25,12 @@ pub enum Referral {
 }
 
 impl Verbs for Referral {
-    fn call(&self, units_per_usd: i64) -> Result<Call, Failure> {
+    fn call(&self, rate: &Rate) -> Result<Call, Failure> {
         Ok(match self {
             Referral::Show { account, page } => page.of(Call::get(&["accounts", account, "referrals"])),
             Referral::Transfer { account, amount, op_id: id } => {
-                let body = object([
-                    ("op_id", Some(op_id(id.as_deref())?.into())),
-                    ("amount", Some(units(amount, units_per_usd))),
-                ]);
+                let body =
+                    object([("op_id", Some(op_id(id.as_deref())?.into())), ("amount", Some(units(amount, rate)))]);
                 Call::post(&["accounts", account, "referrals", "transfer"], body.into())
             }
         })

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::noun::{Page, Verbs, fields};
+use super::noun::{Page, Rate, Verbs, fields};
 use crate::app::{ask::Call, failure::Failure};
 
 #[derive(Debug, Subcommand)]
@@ -21,21 +21,28 @@ pub enum Settings {
         /// JSON, dollars such as "5 USD", or text.
         #[arg(allow_hyphen_values = true)]
         value: String,
+        /// Only if this is still its version, which `get` shows: else somebody was quicker.
+        #[arg(long, value_name = "N")]
+        version: Option<u64>,
     },
     /// Back to what the configuration says.
     Reset { name: String },
 }
 
 impl Verbs for Settings {
-    fn call(&self, units_per_usd: i64) -> Result<Call, Failure> {
+    fn call(&self, rate: &Rate) -> Result<Call, Failure> {
         Ok(match self {
             Settings::List { page } => page
                 .of(Call::get(&["settings"]))
                 .listed("settings", &["name", "value", "default", "unit", "source", "changed_by"]),
             Settings::Get { name } => Call::get(&["settings", name]),
-            Settings::Set { name, value } => {
-                let typed = fields(&[format!("value={value}")], units_per_usd)?;
-                Call::put(&["settings", name], json!({"value": typed.get("value").unwrap_or(&Value::Null)}))
+            Settings::Set { name, value, version } => {
+                let typed = fields(&[format!("value={value}")], rate)?;
+                let mut body = json!({"value": typed.get("value").unwrap_or(&Value::Null)});
+                if let Some(version) = version {
+                    body["version"] = (*version).into();
+                }
+                Call::put(&["settings", name], body)
             }
             Settings::Reset { name } => Call::new(hyper::Method::DELETE, &["settings", name]),
         })

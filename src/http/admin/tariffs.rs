@@ -58,7 +58,8 @@ pub(super) async fn models(call: &Call<'_>, version: &str) -> Handled {
     models.truncate(most);
     let next_cursor = models.last().filter(|_| more).map(|(name, _)| *name);
     let models = models.iter().map(|(name, price)| model(name, price)).collect();
-    Ok(Answer::ok(&Models { version: tariff.version, models, next_cursor }))
+    let (version, units_per_usd) = (tariff.version, tariff.units_per_usd());
+    Ok(Answer::ok(&Models { version, units_per_usd, models, next_cursor }))
 }
 
 pub(super) async fn import(call: &Call<'_>) -> Handled {

@@ -81,6 +81,8 @@ pub(crate) struct ModelShown<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Models<'a> {
     pub(crate) version: u32,
+    /// Units of a dollar, in which all prices are.
+    pub(crate) units_per_usd: i64,
     pub(crate) models: Vec<ModelShown<'a>>,
     /// For the next page; null on the last one.
     #[schema(required)]

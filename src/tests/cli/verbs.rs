@@ -57,6 +57,7 @@ fn an_account_from_its_making_to_its_end() {
     let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0][..3], ["ACCOUNT", "STATUS", "GROUP"]);
     assert_eq!((lines[1][0], lines[1][1], lines[2][0], lines[2][1]), ("acme", "enabled", "beta", "disabled"));
+    assert!(ok(&server, &["account", "list", "--limit", "1000"]).lines().count() == 3);
     let page = ok(&server, &["account", "list", "--limit", "1"]);
     assert!(page.ends_with("more with --cursor acme\n"), "{page}");
     assert!(ok(&server, &["account", "list", "--limit", "1", "--cursor", "acme"]).contains("beta"));
@@ -135,6 +136,10 @@ fn what_new_accounts_begin_with_and_whom_they_bring() {
     ok(&server, &["settings", "set", "inviter_reward", "2 USD"]);
     assert_eq!(raw(&server, &["settings", "get", "inviter_reward"])["value"], json!(2 * USD));
     refused(&server, &["settings", "set", "max_amount", "-5"], 2, "max_amount");
+    let version = raw(&server, &["settings", "get", "inviter_reward"])["version"].to_string();
+    ok(&server, &["settings", "set", "inviter_reward", "3 USD", "--version", &version]);
+    refused(&server, &["settings", "set", "inviter_reward", "4 USD", "--version", &version], 1, "conflict");
+    ok(&server, &["settings", "set", "inviter_reward", "2 USD"]);
     assert_eq!(raw(&server, &["settings", "reset", "max_amount"])["source"], json!("default"));
     assert!(ok(&server, &["settings", "list"]).contains("inviter_reward"));
 
@@ -151,12 +156,20 @@ fn what_new_accounts_begin_with_and_whom_they_bring() {
     let again = raw(&server, &["provision", "bob", "--source", "github", "--inviter", "ann", "--key", "main"]);
     assert_eq!((&again["replayed"], &again["secret"]), (&json!(true), &Value::Null));
     refused(&server, &["provision", "bob", "--source", "email"], 1, "conflict");
+    let cat = ["provision", "cat", "--source", "email", "--key", "k", "--key-field", "allowance=5 USD"];
+    ok(&server, &[&cat[..], &["--key-field", r#"models=["m"]"#]].concat());
+    let key = raw(&server, &["key", "show", "cat", "k"]);
+    assert_eq!((&key["allowance"], &key["models"]), (&json!(5 * USD), &json!(["m"])));
 
     ok(&server, &["quota", "set", "bob", "openai=2,-,0", "gemini=0.5,1,2"]);
     let quota = raw(&server, &["quota", "show", "bob", "openai"]);
     assert_eq!((&quota["daily_limit_usd"], &quota["monthly_limit_usd"]), (&json!(2), &json!(0)));
     refused(&server, &["quota", "set", "bob", "openai.daily=2"], 2, "PLATFORM=DAILY,WEEKLY,MONTHLY");
     ok(&server, &["quota", "reset", "bob", "gemini", "daily"]);
+    let (code, _, err) = command(&server, &["quota", "set", "bob"]);
+    assert!(code == 2 && err.contains("PLATFORM=DAILY"), "all quotas of an account go only when that is said: {err}");
+    assert_eq!(raw(&server, &["quota", "show", "bob"])["quotas"].as_array().unwrap().len(), 2);
+    assert_eq!(raw(&server, &["quota", "set", "bob", "--none"])["quotas"], json!([]));
 
     assert_eq!(field(&ok(&server, &["referral", "show", "ann"]), "pending"), "200000000");
     let moved = raw(&server, &["referral", "transfer", "ann", "2 USD"]);
@@ -192,6 +205,9 @@ fn lists_longer_than_a_page_come_whole() {
     let pages: Vec<Value> =
         serde_json::Deserializer::from_str(&pages).into_iter().collect::<Result<_, _>>().expect("JSON, page by page");
     assert_eq!(pages.iter().map(|page| page["codes"].as_array().unwrap().len()).sum::<usize>(), 600);
+    // One page, however long, says how to go on.
+    let page = ok(&server, &["code", "list", "--limit", "550"]);
+    assert!(page.lines().last().unwrap().starts_with("more with --cursor "), "{page}");
 }
 
 #[test]
@@ -204,9 +220,35 @@ fn prices_of_an_older_version_hold_again() {
     assert!(lines[0].starts_with("VERSION") && lines[1].contains("x.json"), "{versions}");
     let newest = raw(&server, &["tariff", "versions", "--limit", "1"])["tariffs"][0]["version"].clone();
     assert_eq!(newest, 1);
+    let models = ok(&server, &["tariff", "models", "1", "--model", "gpt-x"]);
+    assert!(models.starts_with("MODEL") && models.contains("gpt-x") && models.lines().count() == 2, "{models}");
+    assert!(ok(&server, &["tariff", "models", "--limit", "1"]).contains("gpt-x"), "the version in force");
     assert_eq!(field(&ok(&server, &["tariff", "activate", "0"]), "version"), "2");
     refused(&server, &["tariff", "activate", "99"], 1, "");
     refused(&server, &["tariff", "activate", "x"], 2, "version");
+}
+
+/// A laptop with another configuration once credited two hundred times what was typed.
+#[test]
+fn dollars_are_what_the_server_takes_for_dollars() {
+    let server = Setup::default().set("units_per_usd", "500000").start();
+    ok(&server, &["account", "put", "acme", "initial_balance=50 USD"]);
+    assert_eq!(server.money("acme")[0], 50 * 500_000);
+    ok(&server, &["account", "credit", "acme", "1.5 USD"]);
+    assert_eq!(server.money("acme")[0], 51 * 500_000 + 250_000);
+    ok(&server, &["account", "debit", "acme", "7"]);
+    assert_eq!(server.money("acme")[0], 51 * 500_000 + 250_000 - 7);
+}
+
+#[test]
+fn a_reservation_is_shown_with_what_became_of_it() {
+    let server = Sidecar::start();
+    server.account("a", json!({"initial_balance": 100}));
+    server.reserve(json!({"account": "a", "id": "r-1", "amount": 40})).expect(200);
+    server.settle(json!({"account": "a", "id": "r-1", "amount": 30})).expect(200);
+    let shown = ok(&server, &["reservation", "show", "a", "r-1"]);
+    assert_eq!((field(&shown, "state"), field(&shown, "charged")), ("settled", "30"), "{shown}");
+    refused(&server, &["reservation", "show", "a", "r-2"], 1, "reservation_not_found");
 }
 
 #[test]
