@@ -117,6 +117,8 @@ pub struct Http {
     pub gateway_token: Option<Secret>,
     /// `None`: the one in `<data>/admin.token`, which is made when it is not there.
     pub admin_token: Option<Secret>,
+    /// Entries of `X-Forwarded-For` that our own proxies wrote, from the right; the last of them is the client.
+    pub trusted_hops: usize,
     pub body_bytes_max: usize,
     pub batch_body_bytes_max: usize,
     pub header_bytes_max: usize,
@@ -293,6 +295,7 @@ impl Http {
             admin_listen: read.address("admin_listen"),
             gateway_token: read.secret("gateway_token"),
             admin_token: read.secret("admin_token"),
+            trusted_hops: read.number("trusted_hops", 1, 16),
             body_bytes_max: read.number("body_max_bytes", 1024, 16 << 20),
             batch_body_bytes_max: read.number("batch_body_max_bytes", 1024, 64 << 20),
             header_bytes_max: read.number("header_max_bytes", 8192, 1 << 20),

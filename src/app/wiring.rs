@@ -219,6 +219,7 @@ pub(super) fn spawn_http(
         config: http::Config {
             gateway_tokens: Tokens::new(settings.gateway_token.as_ref().map(Secret::expose)),
             admin_tokens: Tokens::new([admin_token.expose()]),
+            trusted_hops: settings.trusted_hops,
             body_bytes_max: settings.body_bytes_max,
             batch_body_bytes_max: settings.batch_body_bytes_max,
             header_bytes_max: settings.header_bytes_max,

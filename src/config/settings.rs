@@ -70,6 +70,11 @@ pub const SETTINGS: &[Setting] = &[
         "admin API, metrics and health; apart from the gateway so that it can stay private",
     ),
     secret("gateway_token", "bearer token that gateways must send; required when `gateway_listen` is not loopback"),
+    file(
+        "trusted_hops",
+        "1",
+        "proxies in front of authz that append to `X-Forwarded-For`: the client is this entry, counted from the right",
+    ),
     secret("admin_token", "bearer token of the admin API; when absent, made at first start in `<data>/admin.token`"),
     flag("insecure", "false", "allows a gateway address that others can reach without `gateway_token`"),
     flag("demo", "false", "creates account `demo` with 100 USD and key `demo-key`, and prints curl lines to try"),

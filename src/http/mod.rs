@@ -48,6 +48,8 @@ pub struct Config {
     pub gateway_tokens: Tokens,
     /// Without any the admin API refuses everybody.
     pub admin_tokens: Tokens,
+    /// Which entry of `X-Forwarded-For` is the client's, from the right and from 1.
+    pub trusted_hops: usize,
     pub body_bytes_max: usize,
     pub batch_body_bytes_max: usize,
     /// Of a request's head; also the most that a connection buffers.
@@ -74,6 +76,7 @@ impl Default for Config {
         Self {
             gateway_tokens: Tokens::default(),
             admin_tokens: Tokens::default(),
+            trusted_hops: 1,
             body_bytes_max: 64 << 10,
             batch_body_bytes_max: 1 << 20,
             header_bytes_max: 16 << 10,

@@ -39,6 +39,7 @@ use crate::{
 const QUOTA_ID: HeaderName = HeaderName::from_static("x-quota-id");
 const QUOTA_HELD: HeaderName = HeaderName::from_static("x-quota-held");
 const QUOTA_GROUP: HeaderName = HeaderName::from_static("x-quota-group");
+const FORWARDED_FOR: &str = "X-Forwarded-For";
 const QUOTA_STATUS: HeaderName = HeaderName::from_static("x-quota-status");
 
 pub(super) async fn answer(service: &Service, headers: &HeaderMap, query: Option<&str>) -> Handled {
@@ -59,7 +60,8 @@ async fn granted(service: &Service, headers: &HeaderMap) -> Handled {
     check_gateway(service, headers, account.is_some())?;
     let account = if keyed(service, headers, account).await? { None } else { account };
     let now = service.engine.clock.now();
-    let (reserved, replayed) = reserve::ask(service, asked(headers, account)?, None).await?;
+    let (reserved, replayed) =
+        reserve::ask(service, asked(headers, account, service.config.trusted_hops)?, None).await?;
     let mut answer = Answer::new(StatusCode::OK, Media::Nothing, Vec::new(), "ok");
     answer.header(QUOTA_ID, said(reserved.id.as_str()));
     answer.header(QUOTA_HELD, HeaderValue::from(reserved.held));
@@ -119,7 +121,7 @@ fn check_gateway(service: &Service, headers: &HeaderMap, named: bool) -> Result<
 }
 
 /// The reserve that the headers ask for.
-fn asked(headers: &HeaderMap, account: Option<&str>) -> Result<gateway::Reserve, Problem> {
+fn asked(headers: &HeaderMap, account: Option<&str>, hops: usize) -> Result<gateway::Reserve, Problem> {
     let account = account.map(|id| named("X-Quota-Account", id, AccountId::new)).transpose()?;
     let api_key = match &account {
         Some(_) => None,
@@ -138,7 +140,7 @@ fn asked(headers: &HeaderMap, account: Option<&str>) -> Result<gateway::Reserve,
         estimate: None,
         tokens: number::<Count>(headers, "X-Quota-Tokens")?,
         ttl_ms: number::<TtlMs>(headers, "X-Quota-Ttl-Ms")?,
-        client_ip: client_ip(headers)?.map(Ip),
+        client_ip: client_ip(headers, hops)?.map(Ip),
         group: group(headers)?,
         mode: None,
         min_amount: None,
@@ -166,12 +168,14 @@ fn id<T>(
     text(headers, name)?.map(|id| named(name, id, parse)).transpose()
 }
 
+/// The one header that may hold more than ASCII, in UTF-8.
 fn group(headers: &HeaderMap) -> Result<Option<GroupName>, Problem> {
-    let Some(name) = text(headers, "X-Quota-Group")? else { return Ok(None) };
-    if is_name(name) {
-        return Ok(Some(GroupName(name.into())));
+    let Some(value) = headers.get("X-Quota-Group") else { return Ok(None) };
+    match std::str::from_utf8(value.as_bytes()).map(str::trim) {
+        Ok("") => Ok(None),
+        Ok(name) if is_name(name) => Ok(Some(GroupName(name.into()))),
+        _ => Err(Problem::invalid("X-Quota-Group", "X-Quota-Group is not the name of a price group")),
     }
-    Err(Problem::invalid("X-Quota-Group", "X-Quota-Group is not the name of a price group"))
 }
 
 fn number<T: Value>(headers: &HeaderMap, name: &'static str) -> Result<Option<T>, Problem> {
@@ -179,20 +183,32 @@ fn number<T: Value>(headers: &HeaderMap, name: &'static str) -> Result<Option<T>
     text(headers, name)?.map(read).transpose()
 }
 
-/// The first hop of `X-Forwarded-For`. One that is no address is refused rather than passed over:
-/// the key's networks must not be skipped by a header that cannot be read.
-fn client_ip(headers: &HeaderMap) -> Result<Option<IpAddr>, Problem> {
-    let Some(hops) = text(headers, "x-forwarded-for")? else { return Ok(None) };
-    let first = hops.split(',').next().unwrap_or("").trim();
-    let address = first.parse().ok().or_else(|| first.parse::<SocketAddr>().ok().map(|address| address.ip()));
-    let bare = || first.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).and_then(|ip| ip.parse().ok());
-    let refused = || Problem::invalid("X-Forwarded-For", "X-Forwarded-For does not begin with an IP address");
+/// The entry of `X-Forwarded-For` that our outermost proxy appended, `hops` from the right: what stands before it is
+/// the client's own text. An entry that is no address, or not there, is refused rather than passed over: the key's
+/// networks must not be skipped by a header that cannot be read.
+fn client_ip(headers: &HeaderMap, hops: usize) -> Result<Option<IpAddr>, Problem> {
+    let mut entries = Vec::new();
+    // A proxy may add a line of its own instead of an entry.
+    for line in headers.get_all(FORWARDED_FOR) {
+        let refused = |_| Problem::invalid(FORWARDED_FOR, "X-Forwarded-For is not printable ASCII");
+        entries.extend(line.to_str().map_err(refused)?.split(',').map(str::trim).filter(|entry| !entry.is_empty()));
+    }
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    let refused = || {
+        let sentence = format!("X-Forwarded-For has no IP address as entry {hops} from the right (trusted_hops)");
+        Problem::invalid(FORWARDED_FOR, sentence)
+    };
+    let entry = entries.len().checked_sub(hops).map(|at| entries[at]).ok_or_else(refused)?;
+    let address = entry.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    let bare = || entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).and_then(|ip| ip.parse().ok());
     address.or_else(bare).map(Some).ok_or_else(refused)
 }
 
-/// Ids are printable ASCII, so they always fit into a header.
+/// Ids and groups hold no control character, so they always fit into a header.
 fn said(id: &str) -> HeaderValue {
-    HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("unprintable"))
+    HeaderValue::from_bytes(id.as_bytes()).unwrap_or_else(|_| HeaderValue::from_static("unprintable"))
 }
 
 #[cfg(test)]
@@ -207,7 +223,30 @@ mod tests {
 
     fn read(pairs: &[(&str, &str)]) -> Result<gateway::Reserve, Problem> {
         let headers = headers(pairs);
-        asked(&headers, text(&headers, "x-quota-account")?)
+        asked(&headers, text(&headers, "x-quota-account")?, 1)
+    }
+
+    /// A client that sends the header itself once passed for whatever address it named.
+    #[test]
+    fn the_client_is_the_entry_that_our_own_proxies_appended() {
+        let ip = |lines: &[&str], hops| {
+            let pairs: Vec<_> = lines.iter().map(|line| ("X-Forwarded-For", *line)).collect();
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+            }
+            client_ip(&headers, hops)
+        };
+        let address = |text: &str| Some(text.parse().unwrap());
+        let spoofed = "10.0.0.1, 192.0.2.1";
+        assert_eq!(ip(&[spoofed], 1).unwrap(), address("192.0.2.1"));
+        assert_eq!(ip(&[spoofed], 2).unwrap(), address("10.0.0.1"));
+        assert_eq!(ip(&["10.0.0.1", "192.0.2.1"], 1).unwrap(), address("192.0.2.1"), "a line of its own");
+        assert_eq!(ip(&["unknown, 192.0.2.1,"], 1).unwrap(), address("192.0.2.1"), "the client's text is not read");
+        assert_eq!((ip(&[], 1).unwrap(), ip(&[" , "], 1).unwrap()), (None, None));
+        for (lines, hops) in [(&["10.0.0.1"][..], 2), (&["10.0.0.1, x"], 1), (&["x"], 1), (&["10.0.0.1"], 16)] {
+            assert_eq!(ip(lines, hops).unwrap_err().field.as_deref(), Some("X-Forwarded-For"), "{lines:?} {hops}");
+        }
     }
 
     #[test]
@@ -221,7 +260,7 @@ mod tests {
             ("X-Quota-Amount", "12"),
             ("X-Quota-Tokens", "7"),
             ("X-Quota-Ttl-Ms", "1000"),
-            ("X-Forwarded-For", "10.0.0.1, 10.0.0.2"),
+            ("X-Forwarded-For", "10.0.0.2, 10.0.0.1"),
             ("Authorization", "Bearer someone"),
         ])
         .unwrap();

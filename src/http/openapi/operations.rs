@@ -419,7 +419,9 @@ impl Operation {
             header("X-Quota-Tokens", reference("Count")),
             header("X-Quota-Ttl-Ms", reference("TtlMs")),
             header("X-Quota-Group", reference("GroupName")),
-            header("X-Forwarded-For", reference("Ip")),
+            json!({"name": "X-Forwarded-For", "in": "header", "schema": reference("Ip"),
+                "description": "Addresses with commas between them; the client is the entry that the setting \
+                    `trusted_hops` says, counted from the right"}),
         ]
     }
 

@@ -91,7 +91,7 @@ fn authz_reads_headers_and_answers_headers() {
         ("X-Quota-Amount", "100"),
         ("X-Quota-Tokens", "9"),
         ("X-Quota-Ttl-Ms", "60000"),
-        ("X-Forwarded-For", "10.1.2.3, 192.0.2.1"),
+        ("X-Forwarded-For", "192.0.2.1, 10.1.2.3"),
     ];
     let granted = ask("POST", "", &all);
     assert_eq!((granted.status, granted.header("x-quota-held")), (200, Some("100")), "{granted}");
@@ -114,6 +114,10 @@ fn authz_reads_headers_and_answers_headers() {
     ask("GET", "", &[("X-Quota-Amount", "1")]).problem(401, "unauthorized");
     let wrong_network = [("Authorization", bearer.as_str()), ("X-Quota-Amount", "1"), ("X-Forwarded-For", "192.0.2.1")];
     ask("GET", "", &wrong_network).problem(403, "ip_not_allowed");
+    // What the client itself wrote stands before what the proxy appended, and counts for nothing.
+    let spoofed = [("X-Forwarded-For", "10.1.2.3, 192.0.2.1"), wrong_network[0], wrong_network[1]];
+    ask("GET", "", &spoofed).problem(403, "ip_not_allowed");
+    ask("GET", "", &wrong_network[..2]).problem(403, "ip_not_allowed");
     // The server makes an id when none is given, and says which.
     let made_up = ask("GET", "", &[("X-Quota-Account", "a"), ("X-Quota-Amount", "5")]);
     let id = made_up.header("x-quota-id").expect("an id").to_owned();
