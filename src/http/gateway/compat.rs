@@ -4,7 +4,7 @@
 
 use hyper::HeaderMap;
 
-use super::own_key::find;
+use super::own_key::find_without_prefix as find;
 use crate::http::{
     Service,
     answer::{Answer, Handled, Media},

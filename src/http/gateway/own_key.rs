@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// What the secrets that quotad makes begin with.
+const PREFIX: &str = "sk-";
+
 pub(super) async fn answer(service: &Service, headers: &HeaderMap) -> Handled {
     let own = find(service, headers).await?;
     Ok(Answer::ok(&wire::OwnKey {
@@ -33,6 +36,20 @@ pub(super) async fn answer(service: &Service, headers: &HeaderMap) -> Handled {
         groups: own.groups.iter().map(wire::Choice::from).collect(),
         limits: own.limits.iter().map(wire::OwnLimit::from).collect(),
     }))
+}
+
+/// The same for clients of new-api, which may leave the prefix of a secret out.
+pub(super) async fn find_without_prefix(service: &Service, headers: &HeaderMap) -> Result<OwnKey, Problem> {
+    let whole = bearer(headers).filter(|secret| !secret.starts_with(PREFIX)).map(|secret| format!("{PREFIX}{secret}"));
+    match (find(service, headers).await, whole) {
+        (Err(problem), Some(whole)) if problem.status == 401 => {
+            done(service.engine.own_key(&whole).await).map(|(own, _)| own).map_err(|second| {
+                // Why the secret as it came is none is for the caller; an outage goes before.
+                if second.status == 401 { problem } else { second }
+            })
+        }
+        (found, _) => found,
+    }
 }
 
 /// The key whose secret the caller presents.

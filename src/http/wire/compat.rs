@@ -56,10 +56,11 @@ pub(crate) struct TokenData<'a> {
     pub(crate) object: &'static str,
     /// The key's name, else its id.
     pub(crate) name: &'a str,
-    /// The allowance in quotas of 1/500000 dollars, as are the next two; of an unlimited key what it used.
+    /// The allowance in quotas of 1/500000 dollars, as are the next two, whose sum it is; of an unlimited key what it
+    /// used.
     pub(crate) total_granted: i64,
     pub(crate) total_used: i64,
-    /// What can be spent now, holds taken off; 0 of an unlimited key.
+    /// What is not spent yet, held or not; below 0 of a key that spent more than it may, 0 of an unlimited one.
     pub(crate) total_available: i64,
     pub(crate) unlimited_quota: bool,
     /// The models the key may call, each with `true`.
@@ -121,14 +122,15 @@ impl BillingUsage {
 
 impl<'a> TokenUsage<'a> {
     pub(crate) fn of(own: &'a OwnKey) -> Self {
+        // What is held is not spent yet, here as in the two billing reads.
         let used = quotas(own.balance.used, own.units_per_usd);
-        let of_allowance = |units: Option<i64>, none| units.map_or(none, |units| quotas(units, own.units_per_usd));
+        let granted = own.rules.allowance.map_or(used, |units| quotas(units, own.units_per_usd));
         let data = TokenData {
             object: "token_usage",
             name: own.rules.name.as_deref().unwrap_or(own.key.as_str()),
-            total_granted: of_allowance(own.rules.allowance, used),
+            total_granted: granted,
             total_used: used,
-            total_available: of_allowance(own.balance.left, 0),
+            total_available: granted - used,
             unlimited_quota: own.rules.allowance.is_none(),
             model_limits: own.rules.models.iter().map(|model| (model.as_str(), true)).collect(),
             model_limits_enabled: !own.rules.models.is_empty(),

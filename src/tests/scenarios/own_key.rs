@@ -94,10 +94,10 @@ fn clients_of_new_api_read_their_key_in_its_shapes() {
     for path in ["/dashboard/billing/usage", "/v1/dashboard/billing/usage?start_date=2026-11-01&end_date=2026-11-30"] {
         assert_eq!(ask(path), json!({"object": "list", "total_usage": 123.456_789}), "{path}");
     }
-    // 617 283.945 quotas used; 1 500 000 granted, of which 500 000 are held.
+    // 617 283.945 quotas used of 1 500 000; the 500 000 that are held are not spent.
     for path in ["/api/usage/token", "/api/usage/token/"] {
         let data = json!({"object": "token_usage", "name": "laptop", "total_granted": 1_500_000, "total_used": 617_284,
-            "total_available": 382_716, "unlimited_quota": false, "model_limits": {"gpt-4o": true},
+            "total_available": 882_716, "unlimited_quota": false, "model_limits": {"gpt-4o": true},
             "model_limits_enabled": true, "expires_at": 4_070_908_800_i64});
         assert_eq!(ask(path), json!({"code": true, "message": "ok", "data": data}), "{path}");
     }
@@ -108,6 +108,30 @@ fn clients_of_new_api_read_their_key_in_its_shapes() {
     let data = json!({"object": "token_usage", "name": "k", "total_granted": 617_284, "total_used": 617_284,
         "total_available": 0, "unlimited_quota": true, "model_limits": {}, "model_limits_enabled": false, "expires_at": 0});
     assert_eq!(ask("/api/usage/token")["data"], data);
+}
+
+/// Granted is what was used and what is not, also where more was used than granted.
+#[test]
+fn what_an_overspent_key_has_left_is_below_zero() {
+    let (quotad, secret) = with_key(json!({"allowance": 100_000}));
+    let reserve = json!({"account": "a", "key": "k", "id": "r", "model": "gpt-4o", "amount": 100_000});
+    quotad.reserve(reserve).expect(200);
+    quotad.settle(json!({"account": "a", "id": "r", "amount": 250_000})).expect(200);
+    let data = owner(&quotad, &secret).get("/api/usage/token").expect(200)["data"].clone();
+    let numbers = ["total_granted", "total_used", "total_available"].map(|name| data[name].as_i64().unwrap());
+    assert_eq!(numbers, [500, 1_250, -750]);
+}
+
+/// As new-api does, and only where its clients read.
+#[test]
+fn a_secret_without_its_prefix_is_read_by_clients_of_new_api() {
+    let (quotad, secret) = with_key(json!({"allowance": 100_000}));
+    let bare = owner(&quotad, secret.strip_prefix("sk-").unwrap());
+    for path in ["/dashboard/billing/subscription", "/dashboard/billing/usage", "/api/usage/token"] {
+        assert_eq!(bare.get(path).expect(200), owner(&quotad, &secret).get(path).expect(200), "{path}");
+    }
+    bare.get("/v1/key").problem(401, "unauthorized");
+    owner(&quotad, "wrong").get("/api/usage/token").expect(401);
 }
 
 #[test]
