@@ -28,7 +28,11 @@ pub(super) fn table(diff: &Diff, units_per_usd: i64) -> String {
             let (before, after) = (shown(price.before), shown(price.after));
             rows.push([change.to_owned(), model.model.clone(), price.price.clone(), before, after]);
         }
-        if model.prices.is_empty() {
+        if let Some(provider) = &model.provider {
+            let named = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
+            let (before, after) = (named(&provider.before), named(&provider.after));
+            rows.push([change.to_owned(), model.model.clone(), "provider".into(), before, after]);
+        } else if model.prices.is_empty() {
             rows.push([change.to_owned(), model.model.clone(), "-".into(), "-".into(), "-".into()]);
         }
     }
@@ -66,9 +70,10 @@ mod tests {
     #[test]
     fn prices_are_shown_in_dollars() {
         let doc = |text: &str| -> TariffDoc { serde_json::from_str(text).unwrap() };
-        let before =
-            doc(r#"{"format":1,"units_per_usd":100000000,"models":{"gpt-4o":{"input":250000000,"max_output":16384},
-                "old":{"per_request":4000000}}}"#);
+        let before = doc(
+            r#"{"format":1,"units_per_usd":100000000,"models":{"gpt-4o":{"input":250000000,"max_output":16384,"provider":"openai"},
+                "old":{"per_request":4000000}}}"#,
+        );
         let after =
             doc(r#"{"format":1,"units_per_usd":100000000,"models":{"gpt-4o":{"input":300000000,"max_output":32768}},
                 "user_group_ratio":{"gold":{"vip":"0.5"}}}"#);
@@ -76,6 +81,7 @@ mod tests {
 change   model        price        before  after
 changed  gpt-4o       input           2.5      3
 changed  gpt-4o       max_output    16384  32768
+changed  gpt-4o       provider     openai      -
 removed  old          per_request    0.04      -
 group    gold in vip  ratio             -    0.5
 ";

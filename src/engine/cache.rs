@@ -71,6 +71,10 @@ impl<K: Clone + Eq + Hash, V: Clone> Bounded<K, V> {
         self.map.remove(key);
     }
 
+    pub(crate) fn clear(&self) {
+        self.map.clear();
+    }
+
     fn make_room(&self, newest: K, ticket: u64) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.push_back((newest, ticket));

@@ -9,7 +9,7 @@ use super::{
     limits::Requested,
     policies::{Ready, Terms, Who},
     ports::{ChargeCall, Cost, Reply, Status},
-    pricing::{Frozen, Quote, denied_by, model_missing, model_not_priced},
+    pricing::{Frozen, Quote, Unpriced, denied_by, model_missing, model_not_priced},
     reserve::{self, known, too_much},
     settle::{Price, Settle, Settled},
     step::{Done, Step},
@@ -69,7 +69,7 @@ impl Engine {
             let content = content::of_charge(ask, who.key.as_ref());
             let admission = amended.as_ref().unwrap_or(&ready.admission);
             let beside = self.beside(&who, admission);
-            let log = self.log_of(settle, &who);
+            let log = self.log_of(settle, &who, false);
             let call = ChargeCall {
                 account: &who.account,
                 id: &settle.id,
@@ -109,9 +109,17 @@ impl Engine {
                 self.quote(estimate, ask.tokens, settle.model.as_ref(), ready, &terms.tariff)?
             }
             (_, _) => {
-                let Ok(bill) = self.bill(settle, who, Frozen::default()).await? else { return Ok(None) };
+                let bill = match self.bill(settle, who, Frozen::default()).await? {
+                    Ok(bill) => bill,
+                    Err(Unpriced::Model) => return Ok(None),
+                    Err(why @ Unpriced::Lacks(_)) => {
+                        return Err(why.refusal(settle.price.field(), settle.model.as_ref()).into());
+                    }
+                };
                 if bill.clamped {
-                    let sentence = format!("comes to more than max_amount ({} units)", self.live().max_amount);
+                    let max = self.live().max_amount;
+                    let sentence =
+                        format!("has a number that cannot be, or comes to more than max_amount ({max} units)");
                     return Err(Refusal::invalid("usage", sentence).into());
                 }
                 let amount = match bill.cost {

@@ -55,8 +55,8 @@ pub(crate) struct Ready {
     /// The account's own.
     user_group: Box<str>,
     pub(crate) admission: Admission,
-    /// The tariff it was worked out with.
-    tariff: u32,
+    /// The tariff it was worked out with: version and stamp.
+    tariff: (u32, u64),
     /// And with these.
     tables: Arc<GroupTables>,
     /// All prices of the model are 0.
@@ -102,7 +102,7 @@ impl Rules {
             key: ask.key.cloned(),
             platform: ask.platform.cloned(),
             model: ask.model.cloned(),
-            tariff: tariff.version,
+            tariff: (tariff.version, tariff.stamp),
             tables: tables.clone(),
             free: priced.is_some_and(|estimate| estimate.free),
             price_tag,
@@ -149,7 +149,7 @@ impl Ready {
 
     fn fits(&self, ask: &Ask<'_>, named: Option<&str>, terms: &Terms) -> bool {
         self.admission.holds_at(ask.now)
-            && self.tariff == terms.tariff.version
+            && self.tariff == (terms.tariff.version, terms.tariff.stamp)
             && Arc::ptr_eq(&self.tables, &terms.tables)
             && self.named.as_deref() == named
             && self.key.as_ref() == ask.key

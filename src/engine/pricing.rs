@@ -33,6 +33,8 @@ pub(crate) struct Bill {
     /// `None`: as reserved.
     pub(crate) tokens: Option<i64>,
     pub(crate) clamped: bool,
+    /// The reservation's price list is gone; the newest stands in for it.
+    pub(crate) repriced: bool,
     /// The prices it was computed with; `None` when it was not.
     pub(crate) price_tag: Option<Vec<u8>>,
 }
@@ -47,7 +49,33 @@ pub(crate) struct Frozen<'a> {
 }
 
 /// Why a settle has no bill yet.
-pub(crate) struct NotPriced;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unpriced {
+    /// No price list that may be asked knows the model.
+    Model,
+    /// The model is priced by something else than the usage names: the field that it lacks.
+    Lacks(&'static str),
+}
+
+impl Unpriced {
+    /// For a call whose price came in `field`.
+    pub(crate) fn refusal(self, field: &'static str, model: Option<&Model>) -> Refusal {
+        match (self, model) {
+            (_, None) => model_missing(),
+            (Unpriced::Model, Some(model)) => model_not_priced(model),
+            (Unpriced::Lacks(what), Some(model)) => lacking(field, model, what),
+        }
+    }
+}
+
+/// `invalid_request` for a call that does not say what its model is priced by.
+pub(crate) fn lacking(field: &'static str, model: &Model, what: &str) -> Refusal {
+    let way = match field {
+        "estimate" => "say an `amount` (POST /v1/estimate tells it)".to_owned(),
+        _ => format!("name `{what}` in a usage, or say an `amount`"),
+    };
+    Refusal::invalid(field, format!("cannot be priced: model `{model}` is priced by `{what}`; {way}"))
+}
 
 pub(crate) fn model_not_priced(model: &Model) -> Refusal {
     Refusal::new(Code::ModelNotPriced, format!("the price list has no price for model `{model}`"))
@@ -85,6 +113,9 @@ impl Engine {
                 let Some(estimate) = tariff.estimate(model.as_str(), ready.groups(), &prompt, max_tokens) else {
                     return Ok(None);
                 };
+                if let Some(what) = tariff.lacks(model.as_str(), ready.groups(), &prompt) {
+                    return Err(lacking("estimate", model, what).into());
+                }
                 let max = self.live().max_amount;
                 if estimate.cost > max {
                     let sentence = format!("comes to {} units, more than max_amount ({max})", estimate.cost);
@@ -102,14 +133,14 @@ impl Engine {
         ask: &Settle,
         who: &Who,
         frozen: Frozen<'_>,
-    ) -> Result<Result<Bill, NotPriced>, Unavailable> {
+    ) -> Result<Result<Bill, Unpriced>, Unavailable> {
         let tokens = match (&ask.price, ask.log.prompt_tokens, ask.log.completion_tokens) {
             (Price::Usage(_) | Price::Text { .. }, _, _) | (_, None, None) => None,
             (Price::Units(_) | Price::Unsaid, prompt, completion) => {
                 Some(prompt.unwrap_or(0).saturating_add(completion.unwrap_or(0)))
             }
         };
-        let bill = Bill { cost: Cost::Units(0), tokens, clamped: false, price_tag: None };
+        let bill = Bill { cost: Cost::Units(0), tokens, clamped: false, repriced: false, price_tag: None };
         Ok(Ok(match &ask.price {
             Price::Units(units) => self.clamp(bill, *units),
             Price::Unsaid => match self.abort_charge(ask.outcome) {
@@ -118,11 +149,14 @@ impl Engine {
                 AbortCharge::Estimate => Bill { cost: Cost::Held, ..bill },
             },
             Price::Usage(_) | Price::Text { .. } => {
-                let Some((priced, price_tag)) = self.price(ask, who, frozen).await? else {
-                    return Ok(Err(NotPriced));
+                let (priced, price_tag) = match self.price(ask, who, frozen).await? {
+                    Ok(priced) => priced,
+                    Err(why) => return Ok(Err(why)),
                 };
-                let (tokens, price_tag) = (Some(priced.tokens), Some(price_tag));
-                self.clamp(Bill { tokens, price_tag, ..bill }, priced.cost)
+                let (tokens, price_tag, repriced) = (Some(priced.tokens), Some(price_tag), priced.stood_in);
+                let bill = self.clamp(Bill { tokens, price_tag, repriced, ..bill }, priced.cost);
+                let beyond = matches!(&ask.price, Price::Usage(usage) if usage.beyond);
+                Bill { clamped: bill.clamped || beyond, ..bill }
             }
         }))
     }
@@ -135,23 +169,29 @@ impl Engine {
         ask: &Settle,
         who: &Who,
         frozen: Frozen<'_>,
-    ) -> Result<Option<(Priced, Vec<u8>)>, Unavailable> {
-        let Some(model) = &ask.model else { return Ok(None) };
+    ) -> Result<Result<(Priced, Vec<u8>), Unpriced>, Unavailable> {
+        let Some(model) = &ask.model else { return Ok(Err(Unpriced::Model)) };
         let newest = self.tariffs.current();
         let tables = self.groups.load_full();
         let groups = who.rules.price_groups(who.key.as_ref(), ask.group.as_deref(), Some(model), &tables);
         let model = model.as_str();
         let by = |tariff: &Tariff, groups| self::priced(tariff, model, groups, &ask.price, frozen.prompt_cost);
         let Some(tag) = frozen.tag else {
-            return Ok(by(&newest, groups).map(|cost| (cost, PriceTag::new(newest.version, groups).pack())));
+            let tag = || PriceTag::new(newest.version, groups).pack();
+            return Ok(by(&newest, groups).map(|priced| (priced, tag())));
         };
         let own = PriceTag::unpack(tag);
         let priced = match &own {
-            Some(own) => by(&*self.tariff(own.version).await?, own.groups()),
-            None => None,
+            Some(own) => {
+                let tariff = self.tariff_of(own.version).await?;
+                let stood_in = tariff.version != own.version;
+                by(&tariff, own.groups()).map(|priced| Priced { stood_in, ..priced })
+            }
+            None => Err(Unpriced::Model),
         };
         let groups = own.as_ref().map_or(groups, PriceTag::groups);
-        Ok(priced.or_else(|| by(&newest, groups)).map(|cost| (cost, tag.to_vec())))
+        let priced = if priced == Err(Unpriced::Model) { by(&newest, groups) } else { priced };
+        Ok(priced.map(|priced| (priced, tag.to_vec())))
     }
 
     /// What was really spent is charged, but an absurd number is not believed.
@@ -172,22 +212,35 @@ impl Engine {
 }
 
 /// What was used comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Priced {
     cost: i64,
     tokens: i64,
+    /// By another list than the one that was asked for.
+    stood_in: bool,
 }
 
-/// `None`: the model is not priced, or the price says no usage.
-fn priced(tariff: &Tariff, model: &str, groups: Groups<'_>, price: &Price, prompt_cost: i64) -> Option<Priced> {
+/// Refused when the model is not priced, the price says no usage, or the usage not what the model is priced by.
+fn priced(
+    tariff: &Tariff,
+    model: &str,
+    groups: Groups<'_>,
+    price: &Price,
+    prompt_cost: i64,
+) -> Result<Priced, Unpriced> {
     let usage = match *price {
         Price::Usage(usage) => usage,
         Price::Text { prompt_tokens: Some(input), completion_tokens: output } => {
             Usage { input, output, ..Usage::default() }
         }
         Price::Text { prompt_tokens: None, completion_tokens } => {
-            tariff.usage_after(model, groups, prompt_cost, completion_tokens)?
+            tariff.usage_after(model, groups, prompt_cost, completion_tokens).ok_or(Unpriced::Model)?
         }
-        Price::Units(_) | Price::Unsaid => return None,
+        Price::Units(_) | Price::Unsaid => return Err(Unpriced::Model),
     };
-    Some(Priced { cost: tariff.cost(model, groups, &usage)?, tokens: usage.total_tokens() })
+    let cost = tariff.cost(model, groups, &usage).ok_or(Unpriced::Model)?;
+    match tariff.lacks(model, groups, &usage) {
+        Some(what) => Err(Unpriced::Lacks(what)),
+        None => Ok(Priced { cost, tokens: usage.total_tokens(), stood_in: false }),
+    }
 }

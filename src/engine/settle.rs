@@ -10,7 +10,7 @@ use super::{
     denial::{Asked, conflict},
     policies::Who,
     ports::{Reply, SettleCall, Status, Unavailable},
-    pricing::{Bill, model_missing, model_not_priced},
+    pricing::{Bill, model_missing},
     reserve::known,
     step::{Done, Step},
 };
@@ -47,6 +47,17 @@ pub enum Price {
     },
     /// Neither: the abort policy decides.
     Unsaid,
+}
+
+impl Price {
+    /// The field that it comes in.
+    pub(crate) fn field(&self) -> &'static str {
+        match self {
+            Price::Usage(_) => "usage",
+            Price::Text { .. } => "response_text",
+            Price::Units(_) | Price::Unsaid => "amount",
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -110,7 +121,7 @@ impl Engine {
             };
             let Found { tag, reserved, looked, trusted, .. } = found;
             let content = content::of_settle(ask, who.key.as_ref());
-            let log = self.log_of(ask, &who);
+            let log = self.log_of(ask, &who, bill.repriced);
             let reply = if *reserved {
                 let call = SettleCall {
                     account: &who.account,
@@ -182,18 +193,19 @@ impl Engine {
         if needs_prompt && found.prompt_cost.is_none() {
             self.look_up(&who.account, &ask.id, found).await?;
         }
-        if let Ok(bill) = self.bill(ask, who, found.frozen()).await? {
-            return Ok(bill);
-        }
-        if found.tag.is_none() {
-            self.look_up(&who.account, &ask.id, found).await?;
-            if found.tag.is_some()
-                && let Ok(bill) = self.bill(ask, who, found.frozen()).await?
-            {
-                return Ok(bill);
+        loop {
+            let why = match self.bill(ask, who, found.frozen()).await? {
+                Ok(bill) => return Ok(bill),
+                Err(why) => why,
+            };
+            if found.tag.is_none() {
+                self.look_up(&who.account, &ask.id, found).await?;
+                if found.tag.is_some() {
+                    continue;
+                }
             }
+            return Err(why.refusal(ask.price.field(), ask.model.as_ref()).into());
         }
-        Err(ask.model.as_ref().map_or_else(model_missing, model_not_priced).into())
     }
 
     /// What the reservation's record says of its price.
@@ -204,9 +216,11 @@ impl Engine {
         Ok(())
     }
 
-    /// The log blob: what the caller said, and what the call itself says.
-    pub(crate) fn log_of(&self, ask: &Settle, who: &Who) -> Vec<u8> {
+    /// The log blob: what the caller said, and what the call itself says. `repriced`: by another price list than
+    /// the reservation's, which is gone.
+    pub(crate) fn log_of(&self, ask: &Settle, who: &Who, repriced: bool) -> Vec<u8> {
         let mut log = ask.log.clone();
+        log.repriced = repriced.then_some(true);
         log.key = who.key.as_ref().map(|key| key.as_str().to_owned());
         log.platform = ask.platform.as_ref().map(|platform| platform.as_str().to_owned());
         log.model = ask.model.as_ref().map(|model| model.as_str().to_owned());

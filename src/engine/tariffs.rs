@@ -1,6 +1,6 @@
 //! The price lists in memory: the newest one, and those that reservations still refer to.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::task::spawn_blocking;
@@ -52,13 +52,34 @@ pub(crate) struct Tariffs {
     /// Version 0, which is in force until somebody imports another.
     builtin: Arc<Tariff>,
     current: ArcSwap<Tariff>,
+    /// How the store shows the present one: it is known again by more than its number.
+    row: Mutex<TariffVersion>,
     older: Bounded<u32, Arc<Tariff>>,
 }
 
 impl Tariffs {
     pub(crate) fn new(builtin: Tariff) -> Self {
         let builtin = Arc::new(builtin);
-        Self { current: ArcSwap::new(builtin.clone()), builtin, older: Bounded::new(OLDER_MAX) }
+        let (current, row) = (ArcSwap::new(builtin.clone()), Mutex::new(self::builtin()));
+        Self { current, row, builtin, older: Bounded::new(OLDER_MAX) }
+    }
+
+    fn row(&self) -> TariffVersion {
+        self.row.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes another list over. `rewound`: the store is another one than before, so what is remembered of its
+    /// versions is worth nothing.
+    fn put(&self, row: TariffVersion, tariff: Arc<Tariff>, rewound: bool) {
+        if rewound {
+            self.older.clear();
+        } else {
+            let before = self.current();
+            let version = before.version;
+            self.older.put(&version, before, |_| false);
+        }
+        self.current.store(tariff);
+        *self.row.lock().unwrap_or_else(PoisonError::into_inner) = row;
     }
 
     /// Of every price list here.
@@ -83,18 +104,32 @@ impl Engine {
     /// Takes over the newest price list when it is not the present one. Called with every look
     /// at the settings, and after an import.
     ///
+    /// A database that was restored from an older copy may have lost versions, and given their numbers to other lists
+    /// since: then what this process knows of older versions is forgotten.
+    ///
     /// # Errors
     /// [`Unavailable`] when it cannot be read; the present one then stays in force.
     pub async fn refresh_tariff(&self) -> Result<(), Unavailable> {
         let _turn = self.live.turn.lock().await;
-        let newest = self.policies.tariff_version().await?;
-        let current = self.tariffs.current();
-        if newest != current.version {
-            let tariff = self.tariff(newest).await?;
-            self.tariffs.older.put(&current.version, current.clone(), |_| false);
-            self.tariffs.current.store(tariff);
+        let newest = self.policies.tariff_versions(None, 1).await?.pop().unwrap_or_else(builtin);
+        let known = self.tariffs.row();
+        if newest != known {
+            let still_there = known.version == 0 || self.row_of(known.version).await?.as_ref() == Some(&known);
+            let rewound = newest.version <= known.version || !still_there;
+            if rewound {
+                let (before, after) = (known.version, newest.version);
+                tracing::warn!(before, after, "the database has other price lists than before: they are read again");
+            }
+            let missing = || Unavailable::Store(format!("price list {} is not there", newest.version));
+            let tariff = self.read_tariff(newest.version).await?.ok_or_else(missing)?;
+            self.tariffs.put(newest, tariff, rewound);
         }
         Ok(())
+    }
+
+    async fn row_of(&self, version: u32) -> Result<Option<TariffVersion>, Unavailable> {
+        let found = self.policies.tariff_versions(version.checked_add(1), 1).await?;
+        Ok(found.into_iter().find(|found| found.version == version))
     }
 
     /// Stores a price list (the JSON of [`Tariff::from_json`]) as the newest version and takes it
@@ -109,9 +144,15 @@ impl Engine {
 
     async fn put_tariff(&self, by: &Actor, content: &[u8], source: &str, base: Option<u32>) -> Step<u32> {
         let version = self.policies.put_tariff(by, content, source, base).await?;
+        self.follow_tariff().await?;
+        Ok(version)
+    }
+
+    /// The newest list, here and then everywhere.
+    async fn follow_tariff(&self) -> Step<()> {
         self.refresh_tariff().await?;
         self.tell().await;
-        Ok(version)
+        Ok(())
     }
 
     /// Reads a price list in any format that [`Draft`] knows against the newest one, off the threads that
@@ -128,12 +169,17 @@ impl Engine {
             let merge = ask.merge;
             let read = spawn_blocking(move || {
                 let draft = Draft::read(&content, &in_force, merge)?;
-                Ok((draft.stored(), draft))
+                Ok((draft.stored(), draft.doc == in_force, draft))
             });
             let read: Result<_, String> = read.await.map_err(|error| Unavailable::Corrupt(error.to_string()))?;
-            let (stored, draft) = read.map_err(|sentence| Refusal::invalid("tariff", sentence))?;
+            let (stored, same, draft) = read.map_err(|sentence| Refusal::invalid("tariff", sentence))?;
             let version = match ask.store {
                 None => None,
+                // Stored already, perhaps by this very call, which then could not take it over.
+                Some(_) if same && newest > 0 => {
+                    self.follow_tariff().await?;
+                    Some(newest)
+                }
                 // What was compared is what is replaced.
                 Some((by, source)) => Some(self.put_tariff(&by, &stored, &source, Some(newest)).await?),
             };
@@ -182,7 +228,8 @@ impl Engine {
         let read = async {
             let Some(version) = version else { return Ok(Done::now(self.tariffs.current())) };
             self.known_version(version).await?;
-            Ok(Done::now(self.tariff(version).await?))
+            let missing = || Unavailable::Store(format!("price list {version} is not there"));
+            Ok(Done::now(self.tariff(version).await?.ok_or_else(missing)?))
         };
         verdict(read.await)
     }
@@ -191,8 +238,7 @@ impl Engine {
         if version == 0 {
             return Ok(builtin());
         }
-        let found = self.policies.tariff_versions(version.checked_add(1), 1).await?;
-        let found = found.into_iter().find(|found| found.version == version);
+        let found = self.row_of(version).await?;
         found.ok_or_else(|| Refusal::invalid("version", format!("there is no price list {version}")).into())
     }
 
@@ -206,21 +252,38 @@ impl Engine {
         Ok((known, doc))
     }
 
-    /// One version: that a reservation was made with, or the newest. Version 0 is built in.
-    pub(crate) async fn tariff(&self, version: u32) -> Result<Arc<Tariff>, Unavailable> {
-        let current = self.tariffs.current();
-        if version == current.version {
-            return Ok(current);
-        }
-        if let Some(tariff) = self.tariffs.older.get(&version) {
+    /// The version that a reservation was made with. One that is gone, because the database was restored from an older
+    /// copy, is stood in for by the newest: the work has to be priced by something.
+    pub(crate) async fn tariff_of(&self, version: u32) -> Result<Arc<Tariff>, Unavailable> {
+        if let Some(tariff) = self.tariff(version).await? {
             return Ok(tariff);
         }
-        let tariff = match self.policies.tariff(version).await? {
+        let newest = self.tariffs.current();
+        let by = newest.version;
+        tracing::warn!(version, by, "a reservation's price list is not there any more: priced by the newest");
+        Ok(newest)
+    }
+
+    /// One version; `None` when it is not there.
+    async fn tariff(&self, version: u32) -> Result<Option<Arc<Tariff>>, Unavailable> {
+        let current = self.tariffs.current();
+        if version == current.version {
+            return Ok(Some(current));
+        }
+        if let Some(tariff) = self.tariffs.older.get(&version) {
+            return Ok(Some(tariff));
+        }
+        let read = self.read_tariff(version).await?;
+        Ok(read.map(|tariff| if version == 0 { tariff } else { self.tariffs.older.put(&version, tariff, |_| true) }))
+    }
+
+    /// From the store; version 0 is built in.
+    async fn read_tariff(&self, version: u32) -> Result<Option<Arc<Tariff>>, Unavailable> {
+        match self.policies.tariff(version).await? {
             Some(content) => Tariff::from_json(version, &content)
-                .map_err(|sentence| Unavailable::Store(format!("price list {version} cannot be read: {sentence}")))?,
-            None if version == 0 => return Ok(self.tariffs.builtin.clone()),
-            None => return Err(Unavailable::Store(format!("price list {version} is not there"))),
-        };
-        Ok(self.tariffs.older.put(&version, Arc::new(tariff), |_| true))
+                .map(|tariff| Some(Arc::new(tariff)))
+                .map_err(|sentence| Unavailable::Store(format!("price list {version} cannot be read: {sentence}"))),
+            None => Ok((version == 0).then(|| self.tariffs.builtin.clone())),
+        }
     }
 }

@@ -133,6 +133,9 @@ pub struct LogFields {
     pub ip: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
+    /// The reservation's price list was gone (a database restored from a copy): the newest one priced it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repriced: Option<bool>,
     /// Credit kind (`topup` …), or the verb's own sub-kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,

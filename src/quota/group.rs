@@ -13,8 +13,10 @@ use super::{
 
 /// Not a group but a wish: the first usable group in the operator's order that serves the model.
 pub const AUTO: &str = "auto";
-/// Characters of a group's name at most.
+/// Bytes of a group's name at most.
 pub const NAME_MAX: usize = 64;
+/// What a name of a group must be, for sentences.
+pub const NAME_RULE: &str = "1 to 64 bytes, without control characters and `/`, and not `*`";
 /// The row of account groups that have none of their own.
 const OTHERS: &str = "*";
 /// Characters of a description at most.
@@ -53,10 +55,11 @@ pub struct Member<'a> {
     pub of_key: Option<&'a str>,
 }
 
-/// Whether a text can name a group.
+/// Whether a text can name a group: any language's, as long as it fits into a record and a line.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
-    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(|b| (0x20..=0x7e).contains(&b)) && text != OTHERS
+    let stranger = |c: char| c.is_control() || c == '/';
+    (1..=NAME_MAX).contains(&text.len()) && !text.chars().any(stranger) && text != OTHERS
 }
 
 fn refused(detail: String) -> Refusal {
@@ -232,9 +235,7 @@ fn bounded(what: &str, count: usize) -> Result<(), String> {
 fn named(group: &str) -> Result<(), String> {
     match is_name(group) && group != AUTO {
         true => Ok(()),
-        false => Err(format!(
-            "`{group}` is no group: 1 to {NAME_MAX} printable ASCII characters, and neither `{AUTO}` nor `{OTHERS}`"
-        )),
+        false => Err(format!("`{group}` is no group: {NAME_RULE}, nor `{AUTO}`")),
     }
 }
 

@@ -107,10 +107,21 @@ fn choices_are_what_a_key_can_name() {
     assert_eq!(GroupTables::default().choices(Member { own: "a", of_key: Some("b") }, true), [("a", ""), ("b", "")]);
 }
 
+/// Deployments of new-api name groups in any language.
+#[test]
+fn a_name_is_of_any_language_and_of_64_bytes() {
+    let most = "默".repeat(21);
+    for good in ["默认", "é", "gold vip", "a*b", most.as_str()] {
+        assert!(is_name(good), "{good}");
+        assert!(GroupTables::read_auto(vec![good.to_owned()]).is_ok(), "{good}");
+    }
+    assert!(!is_name(&"默".repeat(22)));
+}
+
 #[test]
 fn what_cannot_stand_is_named() {
     let long = "x".repeat(NAME_MAX + 1);
-    for bad in ["", "auto", "*", "é", "a\u{1}", long.as_str()] {
+    for bad in ["", "auto", "*", "a/b", "a\u{1}", "é\u{85}", long.as_str()] {
         let usable = |own: &str, group: &str| {
             let row = BTreeMap::from([(group.to_owned(), String::new())]);
             GroupTables::read_usable(BTreeMap::from([(own.to_owned(), row)]))

@@ -2,17 +2,20 @@
 //!
 //! Upstreams differ in what a number includes: OpenAI and Gemini count cached tokens in the prompt,
 //! Anthropic beside it; Gemini counts thoughts beside the candidates, OpenAI in the completion.
-//! Fields that are not known are passed over, because upstreams add them; numbers that cannot be
-//! are refused, because a made-up cost is worse than none.
+//! Fields that are not known are passed over, because upstreams add them. What is no number of tokens
+//! (negative, a fraction, a text) is refused, because a made-up cost is worse than none. One that is larger than can
+//! be is taken for the largest and told: the work was done, and a refusal would make it free.
 
 mod fields;
 mod shapes;
+
+use std::cell::Cell;
 
 use serde_json::Value;
 
 use fields::Fields;
 
-/// More tokens than this in one number are no usage of one call.
+/// More tokens than this in one number are no usage of one call: more count as so many.
 pub const TOKENS_MAX: i64 = 1_000_000_000;
 
 /// What one call used, by kind. The kinds do not overlap: `input` is what is left of the prompt after
@@ -42,6 +45,8 @@ pub struct Usage {
     pub images_out: i64,
     /// Calls; 0 counts as one as soon as anything was used.
     pub requests: i64,
+    /// A number was larger than can be, and is taken for the largest.
+    pub beyond: bool,
 }
 
 /// Why a usage object cannot be priced.
@@ -54,16 +59,18 @@ impl Usage {
     /// `{"usage":{…}}` or `{"usageMetadata":{…}}`.
     ///
     /// # Errors
-    /// [`BadUsage`] for another shape, a negative or absurd number, or no positive number at all.
+    /// [`BadUsage`] for another shape, for what is no whole number from 0, or no positive number at all.
     pub fn from_json(text: &str) -> Result<Self, BadUsage> {
         let value = serde_json::from_str(text).map_err(|_| bad("The usage is not valid JSON."))?;
         let Value::Object(object) = value else { return Err(bad("The usage is not a JSON object.")) };
-        let inner = Fields(&object).object("usage")?.or(Fields(&object).object("usageMetadata")?);
-        let usage = shapes::read(inner.unwrap_or(Fields(&object)))?;
+        let beyond = Cell::new(false);
+        let whole = Fields::new(&object, &beyond);
+        let inner = whole.object("usage")?.or(whole.object("usageMetadata")?);
+        let usage = shapes::read(inner.unwrap_or(whole))?;
         if usage.is_nothing() {
             return Err(bad("The usage names no positive number."));
         }
-        Ok(usage)
+        Ok(Self { beyond: beyond.get(), ..usage })
     }
 
     /// Neither a token nor anything else was used.

@@ -7,7 +7,7 @@ use crate::{
     engine::ports::{AccountPatch, KeyPatch, StoreError},
     quota::{
         amount::{AMOUNT_MAX, COUNTER_MAX},
-        group::{AUTO, NAME_MAX, is_name},
+        group::{AUTO, NAME_RULE, is_name},
         id::Model,
         limit::{LIMITS_MAX, Limit, Metric, Period},
         policy::{KeyPolicy, Policy, Trust},
@@ -116,7 +116,7 @@ fn in_range(field: &'static str, number: i64, most: i64) -> Result<i64, StoreErr
 
 fn checked_group(group: &str) -> Result<Box<str>, StoreError> {
     if !is_name(group) {
-        return Err(refused("group", format!("must be 1 to {NAME_MAX} printable ASCII characters, and not `*`")));
+        return Err(refused("group", format!("must be {NAME_RULE}")));
     }
     Ok(group.into())
 }

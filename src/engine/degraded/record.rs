@@ -84,7 +84,7 @@ impl Spooled {
 
     pub(super) fn charge(ask: &Charge, account: &AccountId, key: Option<&KeyId>, quote: &Quote) -> Self {
         let (cost, tokens) = (Cost::Units(quote.amount), Some(quote.tokens));
-        let bill = Bill { cost, tokens, clamped: false, price_tag: None };
+        let bill = Bill { cost, tokens, clamped: false, repriced: false, price_tag: None };
         Self {
             verb: Verb::Charge,
             estimate: ask.estimate,
@@ -151,7 +151,7 @@ impl Spooled {
 
     pub(super) fn bill(&self) -> Bill {
         let price_tag = self.price_tag.clone();
-        Bill { cost: self.cost, tokens: self.tokens, clamped: self.clamped, price_tag }
+        Bill { cost: self.cost, tokens: self.tokens, clamped: self.clamped, repriced: false, price_tag }
     }
 
     pub(super) fn quote(&self) -> Quote {

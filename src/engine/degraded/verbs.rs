@@ -15,7 +15,7 @@ use crate::{
         extend::{Extend, Extended},
         policies::Who,
         ports::{Cost, Unavailable},
-        pricing::{Frozen, denied_by, model_not_priced},
+        pricing::{Frozen, Unpriced, denied_by, model_not_priced},
         release::{Release, Released},
         reserve::{Reserve, Reserved, known},
         settle::{Price, Settle, Settled},
@@ -167,7 +167,11 @@ impl Engine {
         }
         let frozen = Frozen { tag, prompt_cost: prompt_cost.unwrap_or(0) };
         // A model without a price today may have one in the reservation, which Redis knows.
-        let Ok(mut bill) = self.bill(ask, &who, frozen).await? else { return Err(untold()) };
+        let mut bill = match self.bill(ask, &who, frozen).await? {
+            Ok(bill) => bill,
+            Err(why @ Unpriced::Lacks(_)) => return Err(why.refusal(ask.price.field(), ask.model.as_ref()).into()),
+            Err(Unpriced::Model) => return Err(untold()),
+        };
         if let Some(work) = &trusted {
             work.resolve(&mut bill);
         }

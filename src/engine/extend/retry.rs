@@ -41,7 +41,7 @@ impl Engine {
         if moved && let Some(refusal) = self.refuse_retry(ask, who, record, named) {
             return Ok(Asked { refusal: Some(refusal), ..plain });
         }
-        let tariff = self.tariff(present.version).await?;
+        let tariff = self.tariff_of(present.version).await?;
         let (from, to) = (present.groups(), Groups { user: &present.user, using: named });
         let (amount, prompt_cost) = if ask.estimate.is_some() {
             let model = ask.model.as_ref().ok_or_else(model_missing)?;

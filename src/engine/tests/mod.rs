@@ -12,6 +12,7 @@ mod operations;
 mod outbox;
 mod platforms;
 mod reconcile;
+mod tariffs;
 mod trust;
 mod trust_ends;
 mod turns;

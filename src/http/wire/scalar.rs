@@ -9,7 +9,7 @@ use super::read::{Bad, Value, string};
 use crate::quota::{
     amount::{Amount, COUNTER_MAX},
     clock::Millis,
-    group::{NAME_MAX, is_name},
+    group::{NAME_RULE, is_name},
     id::{AccountId, BadId, KeyId, Model, OpId, Platform, ReservationId},
     limit::Period,
     usage::Usage as Tokens,
@@ -181,7 +181,7 @@ impl Value for TextOrNull {
 impl Value for GroupName {
     fn read(raw: &str) -> Result<Self, Bad> {
         let name = string(raw)?;
-        let sentence = || format!("must be 1 to {NAME_MAX} printable ASCII characters, and not `*`");
+        let sentence = || format!("must be {NAME_RULE}");
         if is_name(&name) { Ok(Self(name.into())) } else { Err(Bad::value(sentence())) }
     }
 }

@@ -29,7 +29,7 @@ use crate::quota::{
 const ID_PATTERN: &str = "^[A-Za-z0-9._:@-]{1,128}$";
 const NAME_PATTERN: &str = "^[ -~]{1,128}$";
 /// `*` alone stands for other groups in the operator's tables.
-const GROUP_PATTERN: &str = "^([ -)+-~]|[ -~]{2,64})$";
+const GROUP_PATTERN: &str = r"^([^\u0000-\u001f\u007f-\u009f/*]|[^\u0000-\u001f\u007f-\u009f/]{2,64})$";
 const CIDR_PATTERN: &str =
     "^([0-9]{1,2}\\.){3}[0-9]{1,2}/([0-9]|[12][0-9]|3[0-2])$|^[0-9a-fA-F:.]+:[0-9a-fA-F:.]*/[0-9]{1,3}$";
 
@@ -106,6 +106,8 @@ fn difference() -> ObjectBuilder {
         .property("prices", ArrayBuilder::new().items(price))
         .required("prices");
     let word_or_null = || or_null(Type::String);
+    let provider = of_all([("before", word_or_null()), ("after", word_or_null())]);
+    let model = model.property("provider", provider);
     let ratio = of_all([
         ("user_group", word_or_null()),
         ("group", word()),
@@ -142,7 +144,7 @@ schemas! {
     PageLimit => integer(1, PAGE_MAX),
     Text => free_text(""),
     TextOrNull => free_text("null clears it").schema_type(SchemaType::from_iter([Type::String, Type::Null])),
-    GroupName => text(GROUP_PATTERN, "price group"),
+    GroupName => text(GROUP_PATTERN, "price group; at most 64 bytes of UTF-8"),
     GroupOrNull => text(GROUP_PATTERN, "price group").schema_type(SchemaType::from_iter([Type::String, Type::Null])),
     Secret => ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(128)),
     Ip => OneOfBuilder::new().item(format(KnownFormat::Ipv4)).item(format(KnownFormat::Ipv6)),

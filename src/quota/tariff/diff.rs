@@ -29,6 +29,16 @@ pub struct ModelDiff {
     pub model: String,
     pub change: Change,
     pub prices: Vec<PriceDiff>,
+    /// Of a changed model that is another provider's now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderDiff>,
+}
+
+/// Whose model it is said to be; null: nobody's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProviderDiff {
+    pub before: Option<String>,
+    pub after: Option<String>,
 }
 
 /// A ratio that differs; null where there is none.
@@ -75,7 +85,8 @@ impl Diff {
                 Change::Removed => diff.removed += 1,
                 Change::Changed => diff.changed += 1,
             }
-            diff.models.push(ModelDiff { model: name.clone(), change, prices: prices(old, new) });
+            let provider = provider(old, new);
+            diff.models.push(ModelDiff { model: name.clone(), change, prices: prices(old, new), provider });
         }
         diff.ratios = ratios(before, after);
         diff
@@ -98,6 +109,11 @@ fn prices(before: Option<&PriceDoc>, after: Option<&PriceDoc>) -> Vec<PriceDiff>
         after: after.get(name).copied(),
     };
     differ.map(of).collect()
+}
+
+fn provider(before: Option<&PriceDoc>, after: Option<&PriceDoc>) -> Option<ProviderDiff> {
+    let (before, after) = (before?.provider.clone(), after?.provider.clone());
+    (before != after).then_some(ProviderDiff { before, after })
 }
 
 /// The prices that a model names, those of its tiers with the tier's name before them.
@@ -140,6 +156,19 @@ mod tests {
     fn doc(models: &str, groups: &str) -> TariffDoc {
         let text = format!(r#"{{"format":1,"units_per_usd":100000000,"models":{{{models}}}{groups}}}"#);
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// Once such a model was counted as changed, and nothing of it was shown.
+    #[test]
+    fn another_provider_alone_is_a_change_that_is_told() {
+        let before = doc(r#""m":{"input":1,"provider":"openai"},"n":{"input":1}"#, "");
+        let after = doc(r#""m":{"input":1,"provider":"azure"},"n":{"input":1}"#, "");
+        let diff = Diff::between(&before, &after);
+        assert_eq!((diff.changed, diff.same, diff.models[0].prices.len()), (1, 1, 0));
+        let provider = ProviderDiff { before: Some("openai".into()), after: Some("azure".into()) };
+        assert_eq!(diff.models[0].provider, Some(provider));
+        let gone = Diff::between(&before, &doc("", ""));
+        assert!(gone.models.iter().all(|model| model.provider.is_none()), "told of models that stay");
     }
 
     #[test]

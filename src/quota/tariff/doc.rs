@@ -130,7 +130,9 @@ impl TariffDoc {
 }
 
 impl PriceDoc {
-    fn compile(&self) -> Result<Price, String> {
+    /// # Errors
+    /// A sentence naming the field that is wrong.
+    pub(super) fn compile(&self) -> Result<Price, String> {
         self.check()?;
         let mut tiers = Vec::with_capacity(self.tiers.len());
         for (name, tier) in &self.tiers {

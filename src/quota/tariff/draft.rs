@@ -51,9 +51,16 @@ impl Draft {
         } else if let Some(ratios) = newapi::import(&content, in_force) {
             let ratios = ratios?;
             notes = told(&ratios.report);
+            let mut group_ratio = ratios.group_ratio.unwrap_or_else(|| in_force.group_ratio.clone());
+            if ratios.some_groups {
+                notes.push("a price page shows the groups that its reader may use: all others stay".to_owned());
+                let missing = in_force.group_ratio.iter().filter(|(group, _)| !group_ratio.contains_key(*group));
+                let missing: Vec<_> = missing.map(|(group, ratio)| (group.clone(), *ratio)).collect();
+                group_ratio.extend(missing);
+            }
             TariffDoc {
                 models: ratios.models.unwrap_or_else(|| in_force.models.clone()),
-                group_ratio: ratios.group_ratio.unwrap_or_else(|| in_force.group_ratio.clone()),
+                group_ratio,
                 user_group_ratio: ratios.user_group_ratio.unwrap_or_else(|| in_force.user_group_ratio.clone()),
                 ..in_force.clone()
             }

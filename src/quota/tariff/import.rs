@@ -3,8 +3,8 @@
 //!
 //! Taken: `{input,output}_cost_per_token`, `…_per_audio_token`, `…_per_image_token`,
 //! `output_cost_per_reasoning_token`, `cache_read_input_token_cost` (also `_audio_` and `_image_`),
-//! `cache_creation_input_token_cost` (and its `_above_1hr`), `…_cost_per_second` and `_per_audio_per_second`,
-//! `…_cost_per_image`, all with `_above_<n>k_tokens`; `tiered_pricing` with a range of prompt tokens;
+//! `cache_creation_input_token_cost` (and its `_above_1hr`), `…_cost_per_second`, `input_cost_per_audio_per_second`,
+//! `output_cost_per_video_per_second`, `…_cost_per_image`, all with `_above_<n>k_tokens`; `tiered_pricing` with a range of prompt tokens;
 //! `input_cost_per_request` and `_per_query` as the price of a call. Left out: batch, flex and priority
 //! service, prices per pixel, character, page or by resolution, tools and storage. A model that has only
 //! such prices is not priced.
@@ -41,6 +41,8 @@ pub struct ImportReport {
 const SAMPLE: &str = "sample_spec";
 /// Kinds of models that put out no tokens.
 const WITHOUT_OUTPUT: [&str; 3] = ["embedding", "moderation", "rerank"];
+/// Kinds of models that make pictures.
+const MAKING_IMAGES: [&str; 2] = ["image_generation", "image_edit"];
 
 /// # Errors
 /// A sentence when the text is no such list at all.
@@ -116,10 +118,16 @@ fn read_entry(
         let heard = price.seconds_out.take();
         price.seconds_in = price.seconds_in.filter(|units| *units > 0).or(heard);
     }
+    let by_output = [price.per_image_out, price.output, price.image_out].into_iter().flatten().any(|units| units > 0);
+    if MAKING_IMAGES.contains(&&*mode) && !by_output {
+        // The list prices the pictures that such a model makes by what goes in.
+        price.per_image_out = price.per_image_in.take().or(price.per_image_out);
+    }
     let by_token = price.input.is_some() || price.output.is_some();
     if !price.has_price() && (!by_token || reader.elsewhere) {
         return Ok(None);
     }
+    price.compile()?;
     *rounded += reader.rounded;
     Ok(Some(price))
 }
@@ -206,7 +214,7 @@ fn slot<'a>(price: &'a mut PriceDoc, base: &str) -> Option<&'a mut Option<i64>> 
         "output_cost_per_reasoning_token" => &mut price.reasoning,
         "output_cost_per_image_token" => &mut price.image_out,
         "input_cost_per_second" | "input_cost_per_audio_per_second" => &mut price.seconds_in,
-        "output_cost_per_second" => &mut price.seconds_out,
+        "output_cost_per_second" | "output_cost_per_video_per_second" => &mut price.seconds_out,
         "input_cost_per_image" => &mut price.per_image_in,
         "output_cost_per_image" => &mut price.per_image_out,
         "input_cost_per_request" | "input_cost_per_query" => &mut price.per_request,

@@ -10,6 +10,7 @@ mod draft;
 mod import;
 mod newapi;
 mod price;
+mod pricing_page;
 mod ratio;
 
 use std::{
@@ -24,7 +25,7 @@ use super::{
     usage::Usage,
 };
 
-pub use diff::{Change, Diff, ModelDiff, PriceDiff, RatioDiff};
+pub use diff::{Change, Diff, ModelDiff, PriceDiff, ProviderDiff, RatioDiff};
 pub use doc::{FORMAT, PriceDoc, RatioRow, TariffDoc};
 pub use draft::{CONTENT_BYTES_MAX, Draft};
 pub use import::ImportReport;
@@ -99,6 +100,9 @@ impl PriceTag {
 #[derive(Clone, Debug)]
 pub struct Tariff {
     pub version: u32,
+    /// A hash of the content as it is stored; 0 for one that is not. After a database was put back, a version's
+    /// number can mean another list.
+    pub stamp: u64,
     table: Arc<Table>,
 }
 
@@ -117,7 +121,7 @@ impl Tariff {
     pub fn builtin() -> Self {
         static TABLE: OnceLock<Arc<Table>> = OnceLock::new();
         let table = TABLE.get_or_init(|| Self::builtin_at(UNITS_PER_USD).table);
-        Self { version: 0, table: Arc::clone(table) }
+        Self { version: 0, stamp: 0, table: Arc::clone(table) }
     }
 
     /// The same for a deployment of another scale.
@@ -127,7 +131,7 @@ impl Tariff {
     #[must_use]
     pub fn builtin_at(units_per_usd: i64) -> Self {
         let doc = Self::builtin_doc(units_per_usd).expect("the package's price list reads");
-        Self { version: 0, table: Arc::new(doc.compile().expect("the package's price list stands")) }
+        Self { version: 0, stamp: 0, table: Arc::new(doc.compile().expect("the package's price list stands")) }
     }
 
     /// The package's list in the stored form.
@@ -147,14 +151,15 @@ impl Tariff {
     pub fn from_json(version: u32, text: &[u8]) -> Result<Self, String> {
         let doc: TariffDoc =
             serde_json::from_slice(text).map_err(|error| format!("the tariff does not read: {error}"))?;
-        Self::from_doc(version, &doc)
+        let tariff = Self::from_doc(version, &doc)?;
+        Ok(Self { stamp: xxhash_rust::xxh3::xxh3_64(text), ..tariff })
     }
 
     /// # Errors
     /// A sentence naming the model and field that is wrong.
     pub fn from_doc(version: u32, doc: &TariffDoc) -> Result<Self, String> {
         let table = doc.compile().map_err(|why| format!("the tariff does not stand: {why}"))?;
-        Ok(Self { version, table: Arc::new(table) })
+        Ok(Self { version, stamp: 0, table: Arc::new(table) })
     }
 
     /// Reads the public price list (USD per token, decompressed) into the stored form.
@@ -213,6 +218,14 @@ impl Tariff {
         self.price(model).map(|price| price.cost(self.ratio(groups), usage))
     }
 
+    /// The field that the usage has to name for this model's price and does not; `None` also for a model that is
+    /// not priced, or costs nothing in these groups.
+    #[must_use]
+    pub fn lacks(&self, model: &str, groups: Groups<'_>, usage: &Usage) -> Option<&'static str> {
+        let lacking = self.price(model)?.lacks(usage)?;
+        (!self.ratio(groups).is_zero()).then_some(lacking)
+    }
+
     /// What a call used whose prompt was estimated to cost `prompt_cost` and whose completion has so many
     /// tokens; `None`: the model is not priced.
     #[must_use]
@@ -228,6 +241,8 @@ impl Tariff {
     }
 }
 
+#[cfg(test)]
+mod modes_tests;
 #[cfg(test)]
 #[path = "tariff_tests.rs"]
 mod tests;

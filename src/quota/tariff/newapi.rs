@@ -2,7 +2,8 @@
 //! `CreateCacheRatio`, `ModelPrice`, `ImageRatio`, `AudioRatio`, `AudioCompletionRatio`, `GroupRatio` and
 //! `GroupGroupRatio`, each an object or (as that program stores its options) the text of one. Also read
 //! are the same names in lower case (`model_ratio`), as its `/api/ratio_config` spells them, a list of
-//! `{"key":…,"value":…}`, and either of them within `{"data":…}`. Other settings are passed over.
+//! `{"key":…,"value":…}`, and either of them within `{"data":…}`; and its `/api/pricing` (`pricing_page`). Other
+//! settings are passed over.
 //!
 //! A model ratio of 1 is 2 USD per 1 000 000 input tokens. Output costs that times the completion ratio,
 //! cached input times the cache ratio (1 when absent), input written to the cache times its ratio (1.25
@@ -22,9 +23,14 @@ use serde_json::value::RawValue;
 use super::{
     doc::{PriceDoc, RatioRow, TariffDoc},
     import::{ImportReport, List, decimal},
+    pricing_page,
     ratio::Ratio,
 };
-use crate::quota::{amount::AMOUNT_MAX, id::Model};
+use crate::quota::{
+    amount::AMOUNT_MAX,
+    group::{NAME_RULE, is_name},
+    id::Model,
+};
 
 /// Settings that are read, as they are stored and as they are shown.
 const SETTINGS: [(&str, &str); 10] = [
@@ -46,7 +52,11 @@ type Table = BTreeMap<String, Decimal>;
 
 /// The settings as they were found.
 #[derive(Debug, Default)]
-struct Settings(BTreeMap<&'static str, String>);
+struct Settings {
+    texts: BTreeMap<&'static str, String>,
+    /// Rows of a price page that cannot be read; `None`: it was no price page.
+    page: Option<Vec<(String, String)>>,
+}
 
 /// What such settings say: a part of a price list.
 pub(super) struct Ratios {
@@ -54,6 +64,8 @@ pub(super) struct Ratios {
     pub models: Option<BTreeMap<String, PriceDoc>>,
     pub group_ratio: Option<BTreeMap<String, Ratio>>,
     pub user_group_ratio: Option<BTreeMap<String, RatioRow>>,
+    /// They name some groups only: the others stay.
+    pub some_groups: bool,
     pub report: ImportReport,
 }
 
@@ -71,11 +83,16 @@ fn find(json: &[u8]) -> Option<Settings> {
     let mut settings = Settings::default();
     let raw: &RawValue = serde_json::from_slice(json).ok()?;
     collect(raw, &mut settings, true);
-    (!settings.0.is_empty()).then_some(settings)
+    (settings.page.is_some() || !settings.texts.is_empty()).then_some(settings)
 }
 
 fn collect(raw: &RawValue, settings: &mut Settings, outer: bool) {
     if let Ok(options) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
+        if let Some(page) = pricing_page::read(&options) {
+            settings.texts.extend(page.settings);
+            settings.page = Some(page.refused);
+            return;
+        }
         for option in options {
             let Ok(List(fields)) = serde_json::from_str(option.get()) else { continue };
             let text = |name: &str| {
@@ -104,12 +121,13 @@ impl Settings {
         let known = SETTINGS.iter().find(|(stored, shown)| name == *stored || name == *shown);
         // Our own document has a `group_ratio` too, but never gets here.
         if let Some((name, _)) = known.filter(|_| value.trim_start().starts_with('{')) {
-            self.0.insert(name, value.to_owned());
+            self.texts.insert(name, value.to_owned());
         }
     }
 
     fn read(&self, known: &TariffDoc) -> Result<Ratios, String> {
         let mut report = ImportReport::default();
+        report.refused.extend(self.page.iter().flatten().cloned());
         let (ratios, prices) = (self.table("ModelRatio")?, self.table("ModelPrice")?);
         let models = match (&ratios, &prices) {
             (None, None) => None,
@@ -131,8 +149,8 @@ impl Settings {
                 Some(reader.models(&mut report))
             }
         };
-        let group_ratio = self.groups("GroupRatio")?;
-        let user_group_ratio = match self.0.get("GroupGroupRatio") {
+        let mut group_ratio = self.groups("GroupRatio")?;
+        let mut user_group_ratio = match self.texts.get("GroupGroupRatio") {
             None => None,
             Some(text) => {
                 let List(rows) = list("GroupGroupRatio", text)?;
@@ -142,14 +160,24 @@ impl Settings {
                 Some(rows.into_iter().map(row).collect::<Result<_, String>>()?)
             }
         };
+        if models.is_none() && self.page.is_some() {
+            return Err("is a price page, but not one of its rows can be read".into());
+        }
         if models.is_none() && group_ratio.is_none() && user_group_ratio.is_none() {
             return Err("names neither ModelRatio nor ModelPrice nor groups: there is nothing to import".into());
         }
-        Ok(Ratios { models, group_ratio, user_group_ratio, report })
+        if let Some(row) = &mut group_ratio {
+            drop_strangers(row, &mut report);
+        }
+        if let Some(rows) = &mut user_group_ratio {
+            drop_strangers(rows, &mut report);
+            rows.values_mut().for_each(|RatioRow(row)| drop_strangers(row, &mut report));
+        }
+        Ok(Ratios { models, group_ratio, user_group_ratio, some_groups: self.page.is_some(), report })
     }
 
     fn table(&self, setting: &str) -> Result<Option<Table>, String> {
-        let Some(text) = self.0.get(setting) else { return Ok(None) };
+        let Some(text) = self.texts.get(setting) else { return Ok(None) };
         let List(fields) = list(setting, text)?;
         let field = |(name, value): (Cow<'_, str>, &RawValue)| {
             let number = decimal(value).map_err(|why| format!("{setting}: `{name}` {why}"))?;
@@ -159,8 +187,19 @@ impl Settings {
     }
 
     fn groups(&self, setting: &str) -> Result<Option<BTreeMap<String, Ratio>>, String> {
-        self.0.get(setting).map(|text| ratio_row(setting, text)).transpose()
+        self.texts.get(setting).map(|text| ratio_row(setting, text)).transpose()
     }
+}
+
+/// Leaves out, and tells, what no account here can have as a group.
+fn drop_strangers<T>(groups: &mut BTreeMap<String, T>, report: &mut ImportReport) {
+    groups.retain(|name, _| {
+        let good = is_name(name);
+        if !good {
+            report.refused.push((name.clone(), format!("can be no price group here, and is left out: {NAME_RULE}")));
+        }
+        good
+    });
 }
 
 fn list<'t>(setting: &str, text: &'t str) -> Result<List<'t>, String> {

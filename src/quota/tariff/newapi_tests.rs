@@ -104,3 +104,41 @@ fn what_cannot_stand_is_named() {
     assert!(dear.notes.iter().any(|note| note.contains("`m` comes to too large a price")), "{:?}", dear.notes);
     assert_eq!(dear.doc.models.len(), 1);
 }
+
+/// The page that users of new-api see was once taken for a list of groups: its models were passed over, and groups that
+/// it does not name were gone.
+#[test]
+fn a_price_page_is_read_row_by_row() {
+    let draft = read(
+        r#"{"success":true,"auto_groups":["default"],"group_ratio":{"default":1,"默认":0.9,"a/b":2},
+            "usable_group":{"default":"Default"},"supported_endpoint":{"openai":{"path":"/v1/chat/completions"}},
+            "vendors":[{"id":1,"name":"OpenAI"}],"data":[
+            {"model_name":"gpt-4o","vendor_id":1,"quota_type":0,"model_ratio":1.25,"model_price":0,"owner_by":"",
+             "completion_ratio":4,"cache_ratio":0.5,"enable_groups":["default"],"supported_endpoint_types":["openai"]},
+            {"model_name":"claude","quota_type":0,"model_ratio":1.5,"completion_ratio":5,"create_cache_ratio":1.25,
+             "cache_ratio":null,"image_ratio":2,"billing_mode":""},
+            {"model_name":"mj","quota_type":1,"model_ratio":0,"model_price":0.1,"completion_ratio":0},
+            {"model_name":"odd","quota_type":2,"model_ratio":1},
+            {"model_name":"tiered","quota_type":0,"model_ratio":1,"billing_mode":"tiered_expr","billing_expr":"p*2"}]}"#,
+    )
+    .unwrap();
+    assert_eq!(draft.doc.models.keys().collect::<Vec<_>>(), ["claude", "gpt-4o", "mj"]);
+    let price = |name: &str| draft.doc.models[name].clone();
+    let gpt = price("gpt-4o");
+    assert_eq!((gpt.input, gpt.output, gpt.cache_read), (Some(5 * USD / 2), Some(10 * USD), Some(USD * 5 / 4)));
+    let claude = price("claude");
+    assert_eq!((claude.output, claude.cache_read, claude.image_in), (Some(15 * USD), None, Some(6 * USD)));
+    assert_eq!(price("mj"), PriceDoc { per_request: Some(10_000_000), ..PriceDoc::default() });
+    let ratios: Vec<_> =
+        draft.doc.group_ratio.iter().map(|(group, ratio)| (group.as_str(), ratio.to_string())).collect();
+    let ratio = |text: &str| text.to_owned();
+    assert_eq!(ratios, [("default", ratio("1")), ("old", ratio("3")), ("默认", ratio("0.9"))]);
+    let notes = draft.notes.join("\n");
+    for part in ["`odd` is billed", "`tiered` is billed", "`a/b` can be no price group", "all others stay"] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
+    // Not a page: rows of something else.
+    assert!(read(r#"{"data":[{"id":"gpt-4o","object":"model"}],"object":"list"}"#).is_err());
+    let none = read(r#"{"data":[{"model_name":"odd","quota_type":7}],"group_ratio":{"vip":1}}"#).unwrap_err();
+    assert!(none.contains("not one of its rows"), "{none}");
+}

@@ -103,6 +103,27 @@ impl Rates {
         self.named().iter().all(|(_, price)| *price == 0)
     }
 
+    /// What the usage has to name and does not: a model that is priced by the length of what it makes or hears, or
+    /// by the images that it sees, and not by tokens or calls, costs nothing that can be told without that. The
+    /// usage's field.
+    fn lacks(&self, usage: &Usage) -> Option<&'static str> {
+        let makes_tokens = [self.output, self.reasoning, self.audio_out, self.image_out].iter().any(|units| *units > 0);
+        let takes_tokens = [self.input, self.audio_in, self.image_in].iter().any(|units| *units > 0);
+        if makes_tokens || self.per_image_out > 0 {
+            None
+        } else if self.seconds_out > 0 {
+            (usage.millis_out <= 0).then_some("output_seconds")
+        } else if takes_tokens || self.per_request > 0 {
+            None
+        } else {
+            // Either of the two is enough where both have a price.
+            let sees = self.per_image_in > 0 && usage.images_in > 0;
+            let hears = self.seconds_in > 0 && usage.millis_in > 0;
+            let lacks = if self.seconds_in > 0 { "input_seconds" } else { "input_images" };
+            (!sees && !hears && self.seconds_in.max(self.per_image_in) > 0).then_some(lacks)
+        }
+    }
+
     /// A model that is priced by the images it makes, and not by its tokens, made one where nobody says how
     /// many: else a picture would cost the one unit that is the least.
     fn with_image(&self, usage: Usage) -> Usage {
@@ -173,6 +194,12 @@ impl Price {
         }
         let rates = self.rates_for(usage.prompt_tokens());
         rates.units(rates.parts(&rates.with_image(*usage)), ratio)
+    }
+
+    /// The field that the usage has to name to be priced, and does not; `None`: it can be priced.
+    #[must_use]
+    pub fn lacks(&self, usage: &Usage) -> Option<&'static str> {
+        self.rates_for(usage.prompt_tokens()).lacks(usage)
     }
 
     /// What a call with this prompt may cost. `max_tokens` absent: 8 192; bounded by the model's maximum

@@ -48,6 +48,12 @@ impl Ratio {
         Some(rounded_up.and_then(|units| i64::try_from(units).ok()).unwrap_or(AMOUNT_MAX).min(AMOUNT_MAX))
     }
 
+    /// Whether it makes everything free.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        self.0.is_zero()
+    }
+
     /// The ratio is `.0 / 10^.1`.
     pub(super) fn parts(self) -> (i128, u32) {
         (self.0.mantissa(), self.0.scale())

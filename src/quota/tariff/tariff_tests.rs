@@ -152,6 +152,28 @@ fn a_public_list_is_read_by_its_digits() {
     }
 }
 
+#[test]
+fn what_models_make_is_read_by_their_mode() {
+    let (doc, report) = import(
+        r#"{"picture":{"mode":"image_generation","input_cost_per_image":0.167,"input_cost_per_pixel":1e-7},
+            "edit":{"mode":"image_edit","input_cost_per_image":0.01,"output_cost_per_image":0.02},
+            "seer":{"mode":"image_generation","input_cost_per_image":0.01,"output_cost_per_image_token":4e-05},
+            "embed":{"mode":"embedding","input_cost_per_image":0.01},
+            "sora":{"mode":"video_generation","output_cost_per_video_per_second":0.1},
+            "zero":{"input_cost_per_token":1e-06,"input_cost_per_token_above_0k_tokens":2e-06}}"#,
+    );
+    let tariff = Tariff::from_doc(1, &doc).unwrap();
+    let rates = |model| tariff.price(model).unwrap().rates;
+    let pieces = |model| (rates(model).per_image_in, rates(model).per_image_out);
+    assert_eq!(pieces("picture"), (0, 16_700_000), "what the list asks for a picture that is made");
+    assert_eq!(pieces("edit"), (1_000_000, 2_000_000));
+    assert_eq!(pieces("seer"), (1_000_000, 0), "what it makes is priced by tokens");
+    assert_eq!(pieces("embed"), (1_000_000, 0), "it makes none");
+    assert_eq!(rates("sora").seconds_out, 10_000_000_000_000);
+    let [(name, why)] = &report.refused[..] else { panic!("{report:?}") };
+    assert!(name == "zero" && why.contains("above_0k"), "one odd field does not refuse the whole list: {why}");
+}
+
 /// A provider's prefix finds its own model, and nobody else's.
 #[test]
 fn models_are_found_by_exact_name_or_their_providers_prefix() {
@@ -183,15 +205,18 @@ fn the_builtin_list() {
 }
 
 /// A model's entry as plain decimals in USD, for the second computation.
-struct Plain(HashMap<String, Decimal>);
+struct Plain {
+    usd: HashMap<String, Decimal>,
+    mode: String,
+}
 
 impl Plain {
     /// The field's price for this length of prompt, if the entry has one.
     fn usd(&self, field: &str, prompt: i64) -> Option<Decimal> {
-        let thousands = self.0.keys().filter_map(|key| key.split_once("k_tokens")?.0.rsplit_once("_above_"));
+        let thousands = self.usd.keys().filter_map(|key| key.split_once("k_tokens")?.0.rsplit_once("_above_"));
         let above = thousands.filter_map(|(_, digits)| digits.parse::<i64>().ok()).filter(|k| prompt > k * 1000).max();
-        let tier = above.and_then(|k| self.0.get(&format!("{field}_above_{k}k_tokens")));
-        tier.or_else(|| self.0.get(field)).copied()
+        let tier = above.and_then(|k| self.usd.get(&format!("{field}_above_{k}k_tokens")));
+        tier.or_else(|| self.usd.get(field)).copied()
     }
 
     fn cost(&self, usage: &Usage, ratio: Decimal) -> i64 {
@@ -203,6 +228,16 @@ impl Plain {
         let write = usd("cache_creation_input_token_cost").unwrap_or(input);
         let read = usd("cache_read_input_token_cost").unwrap_or(input);
         let calls = usd("input_cost_per_request").or(usd("input_cost_per_query")).unwrap_or_default();
+        let makes_images = ["image_generation", "image_edit"].contains(&&*self.mode)
+            && ["output_cost_per_image", "output_cost_per_token", "output_cost_per_image_token"]
+                .iter()
+                .all(|field| usd(field).unwrap_or_default().is_zero());
+        let by_input = usd("input_cost_per_image").unwrap_or_default();
+        let (seen, made) = match makes_images {
+            true => (Decimal::ZERO, by_input),
+            false => (by_input, usd("output_cost_per_image").unwrap_or_default()),
+        };
+        let film = usd("output_cost_per_second").or(usd("output_cost_per_video_per_second"));
         let seconds = |millis: i64| Decimal::from(millis) / Decimal::from(1_000);
         let count = |n: i64| Decimal::from(n);
         let kinds = [
@@ -219,9 +254,9 @@ impl Plain {
             (count(usage.audio_out), usd("output_cost_per_audio_token").unwrap_or(output)),
             (count(usage.image_out), usd("output_cost_per_image_token").unwrap_or(output)),
             (seconds(usage.millis_in), usd("input_cost_per_second").unwrap_or_default()),
-            (seconds(usage.millis_out), usd("output_cost_per_second").unwrap_or_default()),
-            (count(usage.images_in), usd("input_cost_per_image").unwrap_or_default()),
-            (count(usage.images_out), usd("output_cost_per_image").unwrap_or_default()),
+            (seconds(usage.millis_out), film.unwrap_or_default()),
+            (count(usage.images_in), seen),
+            (count(usage.images_out), made),
             (count(1), calls),
         ];
         let sum: Decimal = kinds.iter().map(|(tokens, usd)| tokens * usd).sum();
@@ -240,8 +275,8 @@ fn plain_entries() -> Vec<(String, Plain)> {
     let number = |raw: &RawValue| Decimal::from_scientific(raw.get()).or_else(|_| Decimal::from_str_exact(raw.get()));
     let mut entries = Vec::new();
     for (name, fields) in list.into_iter().filter(|(name, _)| name != "sample_spec") {
-        let transcribes = fields.get("mode").is_some_and(|mode| mode.get() == "\"audio_transcription\"");
-        if transcribes || other.iter().any(|field| fields.contains_key(*field)) {
+        let mode = fields.get("mode").map_or("", |mode| mode.get()).trim_matches('"').to_owned();
+        if mode == "audio_transcription" || other.iter().any(|field| fields.contains_key(*field)) {
             continue;
         }
         let costs = fields.iter().filter(|(field, _)| field.contains("cost"));
@@ -252,7 +287,7 @@ fn plain_entries() -> Vec<(String, Plain)> {
             (usd * Decimal::from(UNITS_PER_USD) * Decimal::from(per)).is_integer()
         });
         if whole {
-            entries.push((name, Plain(plain)));
+            entries.push((name, Plain { usd: plain, mode }));
         }
     }
     entries
@@ -294,6 +329,7 @@ fn costs_of_the_list_equal_a_plain_computation_to_the_unit() {
                 // Whoever makes images says how many: see `an_image_that_nobody_counts_is_one`.
                 images_out: some(9).max(1),
                 requests: 0,
+                beyond: false,
             };
             let ratio = ratios[random.random_range(0..ratios.len())];
             let ours = tariff.cost(&name, Groups::own(&format!("g{ratio}")), &usage).unwrap();

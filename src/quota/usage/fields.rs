@@ -1,4 +1,6 @@
-//! A usage object's fields: numbers that can be, or a sentence about the one that cannot.
+//! A usage object's fields: whole numbers from 0, or a sentence about the one that is none.
+
+use std::cell::Cell;
 
 use rust_decimal::{Decimal, RoundingStrategy::MidpointAwayFromZero};
 use serde_json::{Map, Value};
@@ -10,11 +12,20 @@ const SECONDS_MAX: i64 = 1_000_000;
 
 /// An object of the usage; a field that is `null` is as good as absent.
 #[derive(Clone, Copy)]
-pub(super) struct Fields<'a>(pub(super) &'a Map<String, Value>);
+pub(super) struct Fields<'a> {
+    object: &'a Map<String, Value>,
+    /// Whether a number was larger than can be.
+    beyond: &'a Cell<bool>,
+}
 
 impl<'a> Fields<'a> {
+    /// `beyond` becomes true when a number is read that is larger than can be.
+    pub(super) fn new(object: &'a Map<String, Value>, beyond: &'a Cell<bool>) -> Self {
+        Self { object, beyond }
+    }
+
     pub(super) fn field(self, name: &str) -> Option<&'a Value> {
-        self.0.get(name).filter(|value| !value.is_null())
+        self.object.get(name).filter(|value| !value.is_null())
     }
 
     pub(super) fn has(self, names: &[&str]) -> bool {
@@ -24,30 +35,40 @@ impl<'a> Fields<'a> {
     pub(super) fn object(self, name: &str) -> Result<Option<Fields<'a>>, BadUsage> {
         match self.field(name) {
             None => Ok(None),
-            Some(Value::Object(object)) => Ok(Some(Fields(object))),
+            Some(Value::Object(object)) => Ok(Some(Fields { object, ..self })),
             Some(_) => Err(bad(format!("The usage's {name} is not an object."))),
         }
     }
 
-    /// A number of tokens; 0 when absent.
+    /// A number of tokens; 0 when absent. It may be spelled with a point (`12.0`); more than can be is taken for
+    /// the most.
     pub(super) fn count(self, name: &str) -> Result<i64, BadUsage> {
         let Some(value) = self.field(name) else { return Ok(0) };
-        match value.as_i64() {
-            Some(count) if (0..=TOKENS_MAX).contains(&count) => Ok(count),
-            _ => Err(bad(format!("The usage's {name} is {value}, not a whole number from 0 to {TOKENS_MAX}."))),
+        let whole = positive(value).filter(|number| !number.is_fraction());
+        match whole.ok_or_else(|| bad(format!("The usage's {name} is {value}, not a whole number from 0.")))? {
+            Positive::Exact(number) if number <= Decimal::from(TOKENS_MAX) => {
+                Ok(i64::try_from(number).unwrap_or(TOKENS_MAX))
+            }
+            Positive::Exact(_) | Positive::Huge => {
+                self.beyond.set(true);
+                Ok(TOKENS_MAX)
+            }
         }
     }
 
-    /// Seconds, perhaps with decimals, as milliseconds; 0 when absent.
+    /// Seconds, perhaps with decimals, as milliseconds; 0 when absent. More than can be is taken for the most.
     pub(super) fn millis(self, name: &str) -> Result<i64, BadUsage> {
         let Some(value) = self.field(name) else { return Ok(0) };
-        let text = value.as_number().map(ToString::to_string).unwrap_or_default();
-        let seconds = Decimal::from_str_exact(&text).or_else(|_| Decimal::from_scientific(&text)).ok();
-        seconds
-            .filter(|seconds| !seconds.is_sign_negative() && *seconds <= Decimal::from(SECONDS_MAX))
-            .map(|seconds| (seconds * Decimal::ONE_THOUSAND).round_dp_with_strategy(0, MidpointAwayFromZero))
-            .and_then(|millis| i64::try_from(millis).ok())
-            .ok_or_else(|| bad(format!("The usage's {name} is {value}, not a number from 0 to {SECONDS_MAX}.")))
+        match positive(value).ok_or_else(|| bad(format!("The usage's {name} is {value}, not a number from 0.")))? {
+            Positive::Exact(seconds) if seconds <= Decimal::from(SECONDS_MAX) => {
+                let millis = (seconds * Decimal::ONE_THOUSAND).round_dp_with_strategy(0, MidpointAwayFromZero);
+                Ok(i64::try_from(millis).unwrap_or(SECONDS_MAX * 1_000))
+            }
+            Positive::Exact(_) | Positive::Huge => {
+                self.beyond.set(true);
+                Ok(SECONDS_MAX * 1_000)
+            }
+        }
     }
 
     /// Whether `seconds` is what was used: others may mean how long the call took.
@@ -65,9 +86,38 @@ impl<'a> Fields<'a> {
         let mut sum = 0;
         for row in rows.iter().filter_map(Value::as_object).filter(|row| row.get("modality") == Some(&modality.into()))
         {
-            sum += Fields(row).count("tokenCount")?;
+            sum += Fields { object: row, ..self }.count("tokenCount")?;
         }
         Ok(sum)
+    }
+}
+
+/// A number that is not negative.
+#[derive(Clone, Copy)]
+enum Positive {
+    Exact(Decimal),
+    /// Larger than a decimal can be.
+    Huge,
+}
+
+impl Positive {
+    fn is_fraction(&self) -> bool {
+        matches!(self, Positive::Exact(number) if !number.is_integer())
+    }
+}
+
+/// `None` for what is no number from 0.
+fn positive(value: &Value) -> Option<Positive> {
+    let text = value.as_number()?.to_string();
+    if text.starts_with('-') && text.contains(|digit: char| ('1'..='9').contains(&digit)) {
+        return None;
+    }
+    let exact = Decimal::from_str_exact(&text).or_else(|_| Decimal::from_scientific(&text));
+    match exact {
+        Ok(number) => Some(Positive::Exact(number.abs())),
+        // Smaller than a decimal can be: a fraction that is as good as nothing.
+        Err(_) if text.contains("e-") => Some(Positive::Exact(Decimal::new(1, 28))),
+        Err(_) => Some(Positive::Huge),
     }
 }
 

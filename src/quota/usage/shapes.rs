@@ -57,15 +57,17 @@ fn openai(usage: Fields<'_>, prompt_name: &str, output_name: &str) -> Result<Usa
     let (of_prompt, of_output) = (details(prompt_name)?, details(output_name)?);
     let cached_details = of_prompt.map(|of| of.object("cached_tokens_details")).transpose()?.flatten();
     let cached = match of_prompt.count("cached_tokens")? {
-        // DeepSeek and Moonshot say it beside the prompt.
-        0 => usage.count("prompt_cache_hit_tokens")?.max(usage.count("cached_tokens")?),
+        // DeepSeek and Moonshot say it beside the prompt, and so do gateways that speak for Anthropic.
+        0 => usage
+            .count("prompt_cache_hit_tokens")?
+            .max(usage.count("cached_tokens")?)
+            .max(usage.count("cache_read_input_tokens")?),
         cached => cached,
     };
     let prompt = Prompt {
         all: usage.count(prompt_name)?,
         cached,
-        // Gateways that speak for Anthropic in this shape.
-        written: of_prompt.count("cache_creation_tokens")?.max(of_prompt.count("cache_write_tokens")?),
+        written: Written::read(usage, of_prompt)?,
         audio: of_prompt.count("audio_tokens")?,
         image: of_prompt.count("image_tokens")?,
         cached_audio: cached_details.count("audio_tokens")?,
@@ -85,25 +87,50 @@ fn openai(usage: Fields<'_>, prompt_name: &str, output_name: &str) -> Result<Usa
 
 /// `input_tokens` is what was neither read from the cache nor written to it.
 fn anthropic(usage: Fields<'_>) -> Result<Usage, BadUsage> {
-    let by_life = usage.object("cache_creation")?;
-    let write_5m = by_life.count("ephemeral_5m_input_tokens")?;
-    let write_1h = by_life.count("ephemeral_1h_input_tokens")?;
-    let written = match usage.field("cache_creation_input_tokens") {
-        Some(_) => usage.count("cache_creation_input_tokens")?,
-        None => write_5m + write_1h,
-    };
-    if write_5m + write_1h > written {
-        return Err(bad("The usage names more tokens in cache_creation than in cache_creation_input_tokens."));
-    }
+    let written = Written::read(usage, None)?;
     Ok(Usage {
         input: usage.count("input_tokens")?,
         cache_read: usage.count("cache_read_input_tokens")?,
-        // Five minutes is what a cache entry lives when nothing else is said.
-        cache_write_5m: written - write_1h,
-        cache_write_1h: write_1h,
+        cache_write_5m: written.for_5m,
+        cache_write_1h: written.for_1h,
         output: usage.count("output_tokens")?,
         ..Usage::default()
     })
+}
+
+/// Tokens that were written to the cache, by how long they live there.
+#[derive(Clone, Copy, Default)]
+struct Written {
+    for_5m: i64,
+    for_1h: i64,
+}
+
+impl Written {
+    /// As Anthropic says it (`cache_creation_input_tokens`, and `cache_creation` by life), and as gateways that speak
+    /// for it in OpenAI's shape do, beside the prompt or in its details. They say the same thing in several places, so
+    /// the largest number holds. Five minutes is what an entry lives when nothing else is said.
+    fn read(usage: Fields<'_>, details: Option<Fields<'_>>) -> Result<Self, BadUsage> {
+        let mut all = usage.count("cache_creation_input_tokens")?;
+        let names =
+            ["cached_creation_tokens", "cache_creation_input_tokens", "cache_creation_tokens", "cache_write_tokens"];
+        for name in names {
+            all = all.max(details.count(name)?);
+        }
+        let mut for_5m = usage.count("claude_cache_creation_5_m_tokens")?;
+        let mut for_1h = usage.count("claude_cache_creation_1_h_tokens")?;
+        let inner = |name: &str| details.map_or(Ok(None), |details| details.object(name));
+        let by_life =
+            [usage.object("cache_creation")?, inner("cache_creation")?, inner("cache_creation_token_details")?];
+        for by_life in by_life {
+            for_5m = for_5m.max(by_life.count("ephemeral_5m_input_tokens")?);
+            for_1h = for_1h.max(by_life.count("ephemeral_1h_input_tokens")?);
+        }
+        Ok(Self { for_5m: all.max(for_5m + for_1h) - for_1h, for_1h })
+    }
+
+    fn all(self) -> i64 {
+        self.for_5m + self.for_1h
+    }
 }
 
 /// Tokens of tool results come on top of the prompt, thoughts on top of the candidates.
@@ -111,7 +138,7 @@ fn gemini(usage: Fields<'_>) -> Result<Usage, BadUsage> {
     let prompt = Prompt {
         all: usage.count("promptTokenCount")?,
         cached: usage.count("cachedContentTokenCount")?,
-        written: 0,
+        written: Written::default(),
         audio: usage.modality("promptTokensDetails", "AUDIO")?,
         image: usage.modality("promptTokensDetails", "IMAGE")?,
         cached_audio: usage.modality("cacheTokensDetails", "AUDIO")?,
@@ -129,12 +156,11 @@ fn gemini(usage: Fields<'_>) -> Result<Usage, BadUsage> {
     Ok(read)
 }
 
-/// A prompt whose parts are counted within `all`.
+/// A prompt whose parts are counted within `all`, unless what was cached is more than it.
 struct Prompt {
     all: i64,
     cached: i64,
-    /// Written to the cache, for five minutes.
-    written: i64,
+    written: Written,
     audio: i64,
     image: i64,
     /// What of `audio` and `image` is in `cached` as well.
@@ -153,24 +179,19 @@ struct Output {
 impl Usage {
     /// Cached and cache-written tokens are taken out of the prompt first, then audio and image. Where
     /// upstream counts cached audio in both and does not say how much, the parts exceed the whole; then
-    /// the later ones yield.
+    /// the later ones yield. More cached tokens than the prompt has are beside it: so do relays count that keep
+    /// Anthropic's way of counting in OpenAI's shape.
     fn with_prompt(self, prompt: &Prompt) -> Result<Self, BadUsage> {
-        let parts = [
-            (prompt.cached, "cached"),
-            (prompt.written, "cache-written"),
-            (prompt.audio, "audio"),
-            (prompt.image, "image"),
-        ];
-        for (part, name) in parts {
-            if part > prompt.all {
-                return Err(bad(format!("The usage names {part} {name} tokens in a prompt of {}.", prompt.all)));
+        let cached = prompt.cached + prompt.written.all();
+        let all = if cached > prompt.all { prompt.all + cached } else { prompt.all };
+        for (part, name) in [(prompt.audio, "audio"), (prompt.image, "image")] {
+            if part > all {
+                return Err(bad(format!("The usage names {part} {name} tokens in a prompt of {all}.")));
             }
         }
         let cache_read_audio = prompt.cached_audio.min(prompt.cached);
         let cache_read_image = prompt.cached_image.min(prompt.cached - cache_read_audio);
-        let mut left = prompt.all - prompt.cached;
-        let cache_write_5m = prompt.written.min(left);
-        left -= cache_write_5m;
+        let mut left = all - cached;
         let audio_in = (prompt.audio - cache_read_audio).clamp(0, left);
         left -= audio_in;
         let image_in = (prompt.image - cache_read_image).clamp(0, left);
@@ -179,7 +200,8 @@ impl Usage {
             cache_read: prompt.cached - cache_read_audio - cache_read_image,
             cache_read_audio,
             cache_read_image,
-            cache_write_5m,
+            cache_write_5m: prompt.written.for_5m,
+            cache_write_1h: prompt.written.for_1h,
             audio_in,
             image_in,
             ..self

@@ -317,3 +317,58 @@ fn an_empty_usage_is_counted_nowhere() {
     quotad.admin.get("/admin/v1/reservations/a/empty").problem(404, "reservation_not_found");
     quotad.assert_reconciled();
 }
+
+/// A list that was stored while it could not be taken over was once stored again by the repeated call.
+#[test]
+fn the_same_list_again_is_the_version_that_it_is() {
+    let quotad = Sidecar::start();
+    assert_eq!(import(&quotad, "source=first", &list(3))["version"], 1);
+    let again = import(&quotad, "source=again", &list(3));
+    assert_eq!((&again["version"], &again["base"], &again["diff"]["changed"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(quotad.admin.get(TARIFFS).expect(200)["tariffs"].as_array().unwrap().len(), 2, "and the built-in one");
+    assert_eq!(audited(&quotad, "tariff/2"), json!([]));
+    assert_eq!(import(&quotad, "", &list(4))["version"], 2);
+    assert_eq!(import(&quotad, "", &list(3))["version"], 3, "an older one is another version");
+}
+
+/// A database that is put back to an older copy has lost price lists, and gives their numbers to others: work in flight
+/// is priced by what is there, and what this process knew of the numbers is forgotten.
+#[test]
+fn price_lists_that_a_restored_database_lost_are_not_believed() {
+    let quotad = Sidecar::start();
+    quotad.account("a", json!({"initial_balance": USD}));
+    import(&quotad, "", &list(3));
+    import(&quotad, "", &list(5));
+    let reserve = json!({"account": "a", "id": "r", "model": "m", "estimate": {"prompt_tokens": 500, "max_tokens": 0}});
+    assert_eq!(quotad.reserve(reserve).expect(200)["held"], 2_500);
+    let database = format!("sqlite://{}", quotad.data().join("quotad.db").display());
+    let mut sql = crate::harness::sql_client::SqlClient::connect(&database).unwrap();
+    sql.ask("DELETE FROM tariffs WHERE version = 2");
+    let charge = |id: String| {
+        let body = json!({"account": "a", "id": id, "model": "m", "usage": {"prompt_tokens": 10}});
+        quotad.gateway.post("/v1/charge", &body).expect(200)["charged"].as_i64().unwrap()
+    };
+    let mut calls = 0..;
+    let mut until = |cost: i64| {
+        crate::harness::eventually("the list is in force", std::time::Duration::from_secs(10), || {
+            charge(format!("c-{}", calls.next().unwrap())) == cost
+        });
+    };
+    until(30);
+    // Its price list is gone: the newest one prices it, and the ledger's row says so.
+    let usage = json!({"prompt_tokens": 100});
+    let settled = quotad.settle(json!({"account": "a", "id": "r", "model": "m", "usage": usage})).expect(200);
+    assert_eq!(settled["charged"], 300);
+    crate::harness::eventually("the row is posted", std::time::Duration::from_secs(10), || {
+        let told = "instr(payload, CAST('\"repriced\":true' AS BLOB)) > 0";
+        let row = format!("SELECT CAST({told} AS TEXT) FROM ledger WHERE op_id = 'r' AND kind = 'settle'");
+        let rows = sql.ask(&row);
+        assert!(rows.iter().all(|row| row[0] == "1"), "{rows:?}");
+        !rows.is_empty()
+    });
+    // Another list under the number that was lost.
+    assert_eq!(import(&quotad, "", &list(9))["version"], 2);
+    until(90);
+    let table = quotad.admin.get(&format!("{TARIFFS}/2/models")).expect(200);
+    assert_eq!(table["models"][0]["prices"]["input"], 9_000_000);
+}

@@ -105,8 +105,16 @@ impl PolicyStore for Fake {
         Ok(version.checked_sub(1).and_then(|at| self.state.lock().unwrap().tariffs.get(at as usize).cloned()))
     }
 
-    async fn tariff_versions(&self, _: Option<u32>, _: u32) -> Result<Vec<TariffVersion>, StoreError> {
-        Ok(Vec::new())
+    async fn tariff_versions(&self, before: Option<u32>, most: u32) -> Result<Vec<TariffVersion>, StoreError> {
+        let state = self.state.lock().unwrap();
+        let row = |(at, content): (usize, &Vec<u8>)| TariffVersion {
+            version: at as u32 + 1,
+            source: "test".into(),
+            // Another content came at another time.
+            imported_at: Millis(content.iter().map(|byte| i64::from(*byte)).sum()),
+        };
+        let rows = state.tariffs.iter().enumerate().map(row).filter(|row| before.is_none_or(|end| row.version < end));
+        Ok(rows.rev().take(most as usize).collect())
     }
 
     async fn put_tariff(&self, _: &Actor, content: &[u8], _: &str, _: Option<u32>) -> Result<u32, StoreError> {
