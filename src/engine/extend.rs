@@ -33,7 +33,7 @@ pub struct Extend {
     pub ttl_ms: Option<u32>,
     /// The price group to go on in: the hold, unless it is said, becomes what it costs there.
     pub group: Option<Box<str>>,
-    /// What is called; only asked where a group serves certain models, and for an estimate.
+    /// What is called: asked where a group serves certain models, and for an estimate; refused where the key may not.
     pub model: Option<Model>,
     /// The new whole hold in that group, exactly; with a group and without an amount.
     pub estimate: Option<Estimate>,
@@ -76,8 +76,9 @@ impl Engine {
             let record = record.ok_or_else(|| no_reservation(ask.id.as_str()))?;
             let policy = &who.rules.policy;
             let asked = self.asked_of(ask, &who, &record).await?;
-            let refusal = standing(policy, &record, turns.now).or(asked.refusal);
-            let groups = groups_of(policy, &record);
+            let standing = standing(policy, &record, ask.model.as_ref(), turns.now);
+            let refusal = [standing, asked.refusal].into_iter().flatten().min_by_key(|refusal| refusal.code);
+            let groups = groups_of(policy, &record, asked.tokens.is_some());
             let aside = self.trust.aside(&who.account, record.key.as_ref(), &groups, None).unwrap_or_default();
             let mut lowered = groups.clone();
             aside.lower_caps(&mut lowered);
@@ -96,6 +97,7 @@ impl Engine {
                     from: &record.price_tag,
                     to: tag,
                     prompt_cost: asked.prompt_cost,
+                    tokens: asked.tokens,
                 }),
             };
             let reply = self.counters.extend(&call).await?;
@@ -139,25 +141,28 @@ fn extended(asked: Asked<'_>, call: &ExtendCall<'_>, before: &Record, reply: &Re
         (_, record, _) => {
             let now = record.as_ref().unwrap_or(before);
             let extra = call.amount.map_or(0, |amount| (amount - now.charged).max(0) - now.rest());
-            Err(Asked { requested: Requested { cost: extra, ..asked.requested }, ..asked }.refused(reply))
+            let tokens = call.reprice.and_then(|it| it.tokens).map_or(0, |tokens| (tokens - now.tokens).max(0));
+            Err(Asked { requested: Requested { cost: extra, tokens, ..asked.requested }, ..asked }.refused(reply))
         }
     }
 }
 
-/// Why account or key may not spend more. Address, model and platform were admitted when the
-/// reservation was made, which does not remember them.
-fn standing(policy: &Policy, record: &Record, now: Millis) -> Option<Refusal> {
-    let ask = crate::quota::policy::Ask { key: record.key.as_ref(), platform: None, model: None, client_ip: None, now };
-    policy.admit(&ask).refusal.filter(|refusal| refusal.code <= Code::KeyExpired)
+/// Why account or key may not spend more. Address and platform were admitted when the reservation was made, which does
+/// not remember them; the model may be another one by now, when the call names it.
+fn standing(policy: &Policy, record: &Record, model: Option<&Model>, now: Millis) -> Option<Refusal> {
+    let key = record.key.as_ref();
+    let ask = crate::quota::policy::Ask { key, platform: None, model, client_ip: None, now };
+    let refusal = policy.admit(&ask).refusal.filter(|refusal| refusal.code <= Code::KeyExpired);
+    refusal.or_else(|| policy.refuse_model(key, model?, now))
 }
 
-/// The groups that the reservation was counted in, with today's caps on cost. The windows are the
-/// reservation's own: the script leaves alone what has begun anew since.
-fn groups_of(policy: &Policy, record: &Record) -> SmallVec<[Group; 2]> {
-    record.windows.iter().filter_map(|refs| group_of(policy, record, refs)).collect()
+/// The groups that the reservation was counted in, with today's caps on cost and, when `tokens` are held anew, on
+/// those. The windows are the reservation's own: the script leaves alone what has begun anew since.
+fn groups_of(policy: &Policy, record: &Record, tokens: bool) -> SmallVec<[Group; 2]> {
+    record.windows.iter().filter_map(|refs| group_of(policy, record, refs, tokens)).collect()
 }
 
-fn group_of(policy: &Policy, record: &Record, refs: &WindowRefs) -> Option<Group> {
+fn group_of(policy: &Policy, record: &Record, refs: &WindowRefs, tokens: bool) -> Option<Group> {
     let (field, [platform, model, key]) = GroupField::parse(refs.field.as_str())?;
     let key = record.key.clone().filter(|of_record| of_record.as_str() == key);
     let limits = match &key {
@@ -167,7 +172,8 @@ fn group_of(policy: &Policy, record: &Record, refs: &WindowRefs) -> Option<Group
     let start = |code: CounterCode| refs.counters.iter().find(|(counted, _)| *counted == code).map(|(_, start)| *start);
     let gauges: SmallVec<[Gauge; 3]> = limits
         .iter()
-        .filter(|limit| limit.metric == Metric::Cost && *limit.platform == *platform && *limit.model == *model)
+        .filter(|limit| limit.metric == Metric::Cost || tokens && limit.metric == Metric::Tokens)
+        .filter(|limit| *limit.platform == *platform && *limit.model == *model)
         .filter_map(|limit| {
             let start_s = start(limit.code())?;
             let calendar =

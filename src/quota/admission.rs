@@ -159,6 +159,16 @@ impl Policy {
         admission
     }
 
+    /// Why work that goes on may not call this model: its key's models, or a cap of 0 on the model. That on a platform
+    /// was looked at when the work began.
+    #[must_use]
+    pub fn refuse_model(&self, key: Option<&KeyId>, model: &Model, now: Millis) -> Option<Refusal> {
+        let key = key.and_then(|id| self.keys.get(id).map(|key| (id, key)));
+        let ask = Ask { key: None, platform: None, model: Some(model), client_ip: None, now };
+        let of_key = key.and_then(|(id, key)| refuse_model(id, key, Some(model)));
+        of_key.or_else(|| refuse_disabled(&self.groups(key, &ask)))
+    }
+
     /// Who asks for a group, when it is this key.
     #[must_use]
     pub fn member(&self, key: Option<&KeyId>) -> Member<'_> {
@@ -228,6 +238,17 @@ fn group<'a>(
     groups.collect::<SmallVec<[Group; 2]>>().into_iter()
 }
 
+fn refuse_model(id: &KeyId, key: &KeyPolicy, model: Option<&Model>) -> Option<Refusal> {
+    if key.allows_model(model) {
+        return None;
+    }
+    let detail = match model {
+        Some(model) => format!("The key {id} may not call the model {model}."),
+        None => format!("The key {id} may only call certain models, and the call names none."),
+    };
+    Some(Refusal::new(Code::ModelNotAllowed, detail))
+}
+
 fn refuse_key(id: &KeyId, key: Option<&KeyPolicy>, ask: &Ask<'_>) -> Option<Refusal> {
     let Some(key) = key else {
         return Some(Refusal::new(Code::KeyNotFound, format!("The account has no key {id}.")));
@@ -245,14 +266,7 @@ fn refuse_key(id: &KeyId, key: Option<&KeyPolicy>, ask: &Ask<'_>) -> Option<Refu
         };
         return Some(Refusal::new(Code::IpNotAllowed, detail));
     }
-    if !key.allows_model(ask.model) {
-        let detail = match ask.model {
-            Some(model) => format!("The key {id} may not call the model {model}."),
-            None => format!("The key {id} may only call certain models, and the call names none."),
-        };
-        return Some(Refusal::new(Code::ModelNotAllowed, detail));
-    }
-    None
+    refuse_model(id, key, ask.model)
 }
 
 /// A cap of 0 that applies, on the account or the key; live numbers are not looked at for it.

@@ -169,12 +169,20 @@ pub(crate) fn extend(generation: u32, call: &ExtendCall<'_>) -> Result<Vec<u8>, 
     packer.uint::<4>(generation.into()).uint::<4>(call.version.into()).uint::<1>(flags);
     packer.int(call.amount.unwrap_or(-1)).uint::<4>(call.ttl_ms.unwrap_or(0).into()).int(call.credit_limit);
     bound(&mut packer, call.allowance);
-    let (from, to, prompt_cost) = call.reprice.map_or((&[][..], &[][..], 0), |it| (it.from, it.to, it.prompt_cost));
-    packer.int(prompt_cost).text(short_tag(from)?).text(short_tag(to)?);
+    let (from, to) = call.reprice.map_or((&[][..], &[][..]), |it| (it.from, it.to));
+    let tokens = call.reprice.and_then(|it| it.tokens);
+    packer.int(call.reprice.map_or(0, |it| it.prompt_cost)).int(tokens.unwrap_or(-1));
+    packer.text(short_tag(from)?).text(short_tag(to)?);
     for group in call.groups {
-        let cost = group.gauges.iter().filter(|gauge| gauge.limit.metric == Metric::Cost);
-        field(&mut packer, group, cost.clone().count());
-        gauges(&mut packer, cost);
+        // Tokens are held anew by another estimate alone.
+        let held = |gauge: &&Gauge| match gauge.limit.metric {
+            Metric::Cost => true,
+            Metric::Tokens => tokens.is_some(),
+            Metric::Requests | Metric::Concurrency => false,
+        };
+        let held = group.gauges.iter().filter(held);
+        field(&mut packer, group, held.clone().count());
+        gauges(&mut packer, held);
     }
     Ok(packer.finish())
 }

@@ -6,12 +6,12 @@ use crate::{
     engine::{
         Engine,
         policies::Who,
-        pricing::{model_missing, model_not_priced},
+        pricing::{lacking, model_missing, model_not_priced},
         step::Step,
     },
     quota::{
         reservation::Record,
-        tariff::{Groups, PriceTag, Tariff},
+        tariff::{Estimate, Groups, PriceTag, Tariff},
         usage::Usage,
         verdict::{Code, Refusal},
     },
@@ -22,7 +22,9 @@ pub(super) struct Asked {
     /// The new whole hold; `None` leaves it.
     pub(super) amount: Option<i64>,
     pub(super) prompt_cost: i64,
-    /// The tag of other prices; `None`: the record's stay.
+    /// Tokens of another estimate.
+    pub(super) tokens: Option<i64>,
+    /// The tag of another estimate, or of other prices; `None`: the record's stay.
     pub(super) tag: Option<Vec<u8>>,
     /// Why it may not be. The script hands it back when nothing of its own goes before.
     pub(super) refusal: Option<Refusal>,
@@ -30,7 +32,8 @@ pub(super) struct Asked {
 
 impl Engine {
     pub(super) async fn asked_of(&self, ask: &Extend, who: &Who, record: &Record) -> Step<Asked> {
-        let plain = Asked { amount: ask.amount, prompt_cost: record.prompt_cost, tag: None, refusal: None };
+        let plain =
+            Asked { amount: ask.amount, prompt_cost: record.prompt_cost, tokens: None, tag: None, refusal: None };
         let Some(named) = ask.group.as_deref() else { return Ok(plain) };
         let newest = self.tariffs.current();
         let present = PriceTag::unpack(&record.price_tag).unwrap_or_else(|| {
@@ -43,10 +46,15 @@ impl Engine {
         }
         let tariff = self.tariff_of(present.version).await?;
         let (from, to) = (present.groups(), Groups { user: &present.user, using: named });
+        let mut tokens = None;
         let (amount, prompt_cost) = if ask.estimate.is_some() {
             let model = ask.model.as_ref().ok_or_else(model_missing)?;
             match ask.estimated(&tariff, to).or_else(|| ask.estimated(&newest, to)) {
-                Some((amount, prompt_cost)) => (Some(amount), prompt_cost),
+                Some(Err(what)) => return Err(lacking("estimate", model, what).into()),
+                Some(Ok(estimate)) => {
+                    tokens = Some(estimate.tokens);
+                    (Some(estimate.cost), estimate.prompt_cost)
+                }
                 None => return Ok(Asked { refusal: Some(model_not_priced(model)), ..plain }),
             }
         } else if moved {
@@ -62,8 +70,10 @@ impl Engine {
         }
         // In a cheaper group as much stays held: a hold never goes down. An amount that was said is taken at its word.
         let amount = ask.amount.or(amount.map(|amount| amount.max(record.held)));
-        let tag = moved.then(|| PriceTag::new(present.version, to).pack());
-        Ok(Asked { amount, prompt_cost, tag, refusal: None })
+        // Another estimate is another prompt, also in the group that it is in.
+        let anew = moved || ask.estimate.is_some();
+        let tag = anew.then(|| PriceTag::new(tariff.version, to).pack());
+        Ok(Asked { amount, prompt_cost, tokens, tag, refusal: None })
     }
 
     fn refuse_retry(&self, ask: &Extend, who: &Who, record: &Record, named: &str) -> Option<Refusal> {
@@ -76,7 +86,9 @@ impl Engine {
     }
 }
 
-/// The hold, unless the call says one, and the prompt cost, multiplied with the new ratio instead of the old one.
+/// The hold, unless the call says one, and the prompt cost, multiplied with the new ratio instead of the old one. Where
+/// all was free nobody knows the prompt's part of an amount that is said now: it is all of it, for the upstream has
+/// read the prompt, and an abort must not be free. Who knows better says the estimate.
 fn moved_hold(
     ask: &Extend,
     record: &Record,
@@ -85,18 +97,17 @@ fn moved_hold(
     to: Groups<'_>,
 ) -> Result<(Option<i64>, i64), Refusal> {
     let (from, to) = (tariff.ratio(from), tariff.ratio(to));
-    let prompt_cost = to.instead_of(from, record.prompt_cost).unwrap_or(record.prompt_cost);
     let nothing = || Refusal::invalid("amount", "or `estimate` is needed: the present group costs nothing");
     let amount = ask.amount.or(to.instead_of(from, record.held)).ok_or_else(nothing)?;
-    Ok((Some(amount), prompt_cost))
+    Ok((Some(amount), to.instead_of(from, record.prompt_cost).unwrap_or(amount)))
 }
 
 impl Extend {
-    /// Hold and prompt cost of the estimate; `None` when it cannot be priced.
-    fn estimated(&self, tariff: &Tariff, groups: Groups<'_>) -> Option<(i64, i64)> {
+    /// What the estimate comes to, or what its model is priced by instead; `None` when the model is not priced.
+    fn estimated(&self, tariff: &Tariff, groups: Groups<'_>) -> Option<Result<Estimate, &'static str>> {
         let (estimate, model) = (self.estimate?, self.model.as_ref()?);
         let prompt = Usage { input: estimate.prompt_tokens, ..Usage::default() };
         let priced = tariff.estimate(model.as_str(), groups, &prompt, estimate.max_tokens)?;
-        Some((priced.cost, priced.prompt_cost))
+        Some(tariff.lacks(model.as_str(), groups, &prompt).map_or(Ok(priced), Err))
     }
 }

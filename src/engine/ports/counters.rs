@@ -153,7 +153,7 @@ pub struct ChargeCall<'a> {
 
 /// Extend: `amount` is the new whole hold (`None`: as it is), `ttl_ms` from now (`None`: as it is).
 /// Needs the record's groups with the present caps: the caller reads the record first and passes
-/// the gauges of its groups, cost metric only.
+/// the gauges of its groups, of cost and tokens.
 #[derive(Clone, Debug)]
 pub struct ExtendCall<'a> {
     pub account: &'a AccountId,
@@ -162,14 +162,14 @@ pub struct ExtendCall<'a> {
     pub credit_limit: i64,
     pub allowance: Option<i64>,
     pub denied: bool,
-    /// The groups of the reservation as policy sees them today (cost gauges only).
+    /// The groups of the reservation as policy sees them today (gauges of cost, and of tokens for another estimate).
     pub groups: &'a [Group],
     pub amount: Option<i64>,
     pub ttl_ms: Option<u32>,
     pub reprice: Option<Reprice<'a>>,
 }
 
-/// Other prices for a live hold. `Status::Reprice` when its tag is not `from` any more.
+/// Another estimate for a live hold, perhaps at other prices. `Status::Reprice` when its tag is not `from` any more.
 #[derive(Clone, Copy, Debug)]
 pub struct Reprice<'a> {
     /// The tag that the change was worked out from, and the one it shall have.
@@ -177,6 +177,8 @@ pub struct Reprice<'a> {
     pub to: &'a [u8],
     /// What the estimate's prompt part costs by it.
     pub prompt_cost: i64,
+    /// Tokens that it counts; fewer than are held change nothing. `None`: as they are.
+    pub tokens: Option<i64>,
 }
 
 /// Refund of a settled reservation.

@@ -165,8 +165,9 @@ async fn a_retry_holds_what_it_costs_in_its_group() {
         ("default", retry("default"), -1, 501, None),
         ("vip", Extend { amount: Some(5_000), ..retry("default") }, 5_000, 167, Some("default")),
         ("default", Extend { estimate: Some(half), ..retry("vip") }, 2_100, 2_100, Some("vip")),
-        ("vip", Extend { estimate: Some(half), ..retry("vip") }, 2_100, 2_100, None),
-        ("free", Extend { amount: Some(2_000), ..retry("vip") }, 2_000, 501, Some("vip")),
+        ("vip", Extend { estimate: Some(half), ..retry("vip") }, 2_100, 2_100, Some("vip")),
+        // What the prompt costs nobody knows: an abort must not be free.
+        ("free", Extend { amount: Some(2_000), ..retry("vip") }, 2_000, 2_000, Some("vip")),
         ("free", Extend { estimate: Some(half), ..retry("default") }, 1_001, 700, Some("default")),
     ] {
         fake.set(|world| world.record = Some(held(from)));
@@ -175,6 +176,7 @@ async fn a_retry_holds_what_it_costs_in_its_group() {
         assert_eq!((seen.amount, seen.price_tag), (amount, to.map(tag)), "{from} {ask:?}");
         if to.is_some() {
             assert_eq!(seen.prompt_cost, prompt_cost, "{from} {ask:?}");
+            assert_eq!(seen.tokens, ask.estimate.map(|_| 700), "{from} {ask:?}");
         }
         assert_eq!(answer.group, ask.group);
     }
@@ -224,6 +226,44 @@ async fn a_retry_is_refused_like_a_reserve() {
     ] {
         assert_eq!(field(&ask).await, Some(named), "{ask:?}");
     }
+}
+
+/// Work may go on with another model: one that its key may not call, or that is disabled, is refused as by a reserve.
+#[tokio::test]
+async fn the_model_of_a_retry_is_the_keys_to_call() {
+    let (fake, engine) = Fake::new(|_, seen| match seen.force {
+        true => with_record(Status::Denied, held("default")),
+        false => with_record(Status::Done, held("default")),
+    });
+    with_tables(&engine).await;
+    let model = |name: &str| Model::new(name).unwrap();
+    let off = crate::quota::limit::Limit {
+        platform: "*".into(),
+        model: "off".into(),
+        metric: crate::quota::limit::Metric::Cost,
+        period: crate::quota::limit::Period::Day,
+        cap: Some(0),
+    };
+    let rules = KeyPolicy {
+        models: vec![model("m"), model("off")],
+        cross_group_retry: true,
+        // An address was looked at when the reservation was made.
+        networks: vec!["10.0.0.0/8".parse().unwrap()],
+        ..KeyPolicy::default()
+    };
+    fake.set(|world| {
+        world.record = Some(Record { key: Some(key("k")), ..held("default") });
+        let policy = crate::quota::policy::Policy { limits: vec![std::sync::Arc::new(off)], ..policy(1) };
+        world.policies.insert(account(), with_key(policy, "k", rules));
+    });
+    let named = |name: &str| Extend { model: Some(model(name)), ..retry("vip") };
+    let later = |name: &str| Extend { group: None, ttl_ms: Some(1_000), ..named(name) };
+    let code = async |ask: &Extend| refused(engine.extend(ask).await.unwrap()).code;
+    assert_eq!(code(&named("other")).await, Code::ModelNotAllowed);
+    assert_eq!(code(&later("other")).await, Code::ModelNotAllowed, "whatever is asked");
+    assert_eq!(code(&named("off")).await, Code::PlatformDisabled);
+    done(engine.extend(&named("m")).await.unwrap());
+    done(engine.extend(&Extend { model: None, ..later("m") }).await.unwrap());
 }
 
 /// The record is read before the script is called: what another extend does in between is seen.

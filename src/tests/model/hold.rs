@@ -126,6 +126,7 @@ impl Model {
         if let Some(reprice) = call.reprice {
             after.price_tag = reprice.to.to_vec();
             after.prompt_cost = reprice.prompt_cost;
+            after.tokens = after.tokens.max(reprice.tokens.unwrap_or(0));
         }
         if let Some(ttl_ms) = call.ttl_ms {
             after.expires = Millis(now.0 + i64::from(ttl_ms));
@@ -133,9 +134,8 @@ impl Model {
         let extra = after.rest() - before.rest();
         let mut account = self.accounts[call.account].clone();
         // Only more time and nothing more to hold: there is nothing to check.
-        if extra > 0
-            && let Some(status) = extra_denied(&account, call, &before, extra, now)
-        {
+        let extra = Extra { cost: extra, tokens: after.tokens - before.tokens };
+        if let Some(status) = extra_denied(&account, call, &before, extra, now) {
             return status;
         }
         hold_more(&mut account, &before, extra);
@@ -171,22 +171,41 @@ fn tombstone(now: Millis) -> Record {
     }
 }
 
-/// The checks of a reserve over what comes on top of a hold.
-fn extra_denied(account: &Account, call: &ExtendCall<'_>, record: &Record, extra: i64, now: Millis) -> Option<Status> {
-    if extra > account.available(call.credit_limit) {
+/// What comes on top of a hold.
+#[derive(Clone, Copy)]
+struct Extra {
+    cost: i64,
+    tokens: i64,
+}
+
+impl Extra {
+    fn of(self, of: Metric) -> i64 {
+        match of {
+            Metric::Cost => self.cost,
+            Metric::Tokens => self.tokens,
+            Metric::Requests | Metric::Concurrency => 0,
+        }
+    }
+}
+
+/// The checks of a reserve over what comes on top of a hold; where nothing does, there are none.
+fn extra_denied(account: &Account, call: &ExtendCall<'_>, record: &Record, more: Extra, now: Millis) -> Option<Status> {
+    let extra = more.cost;
+    if extra > 0 && extra > account.available(call.credit_limit) {
         return Some(Status::InsufficientBalance);
     }
     if let (Some(key), Some(allowance)) = (&record.key, call.allowance) {
         let counter = account.key(Some(key));
-        if counter.used + counter.held + extra > allowance {
+        if extra > 0 && counter.used + counter.held + extra > allowance {
             return Some(Status::KeyExhausted);
         }
     }
-    for (group, gauge) in gauges(call.groups).filter(|(_, gauge)| gauge.limit.metric == Metric::Cost) {
+    for (group, gauge) in gauges(call.groups).filter(|(_, gauge)| more.of(gauge.limit.metric) > 0) {
         let code = gauge.limit.code();
         let window = account.window(&group.field, code).rolled(gauge, now);
         let still_open =
             references(record).any(|(field, c, start)| *field == group.field && c == code && start == window.start_s);
+        let extra = more.of(gauge.limit.metric);
         let full = gauge.limit.cap.is_some_and(|cap| window.used + window.held + extra > cap);
         if still_open && full {
             return Some(Status::LimitExceeded);
@@ -195,18 +214,18 @@ fn extra_denied(account: &Account, call: &ExtendCall<'_>, record: &Record, extra
     None
 }
 
-/// Every cost counter the record belongs to holds the extra, whether its limit still exists or not:
+/// Every counter the record belongs to holds the extra, whether its limit still exists or not:
 /// the settle takes it off all of them.
-fn hold_more(account: &mut Account, record: &Record, extra: i64) {
-    account.head.held += extra;
+fn hold_more(account: &mut Account, record: &Record, extra: Extra) {
+    account.head.held += extra.cost;
     if let Some(key) = &record.key {
-        account.keys.entry(key.clone()).or_default().held += extra;
+        account.keys.entry(key.clone()).or_default().held += extra.cost;
     }
-    for (field, code, start_s) in references(record).filter(|(_, code, _)| metric(*code) == Metric::Cost) {
+    for (field, code, start_s) in references(record) {
         if let Some(window) = account.windows.get_mut(&(field.clone(), code))
             && window.start_s == start_s
         {
-            window.held += extra;
+            window.held += extra.of(metric(code));
         }
     }
 }

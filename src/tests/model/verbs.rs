@@ -115,8 +115,13 @@ impl Driver {
         let from = self.model.record(&account, &id).map(|record| record.price_tag.clone()).unwrap_or_default();
         let from = if self.chance(80) { from } else { b"\x09\0\0\0none".to_vec() };
         let to = self.pick(&[&b"\x07\0\0\0vip"[..], b"\x07\0\0\0gold\0vip", b""]);
-        let reprice =
-            self.chance(30).then(|| Reprice { from: &from, to, prompt_cost: self.random.random_range(0..90) });
+        let reprice = self.chance(30).then(|| (self.random.random_range(0..90), self.random.random_range(-400..1_600)));
+        let reprice = reprice.map(|(prompt_cost, tokens)| Reprice {
+            from: &from,
+            to,
+            prompt_cost,
+            tokens: Some(tokens).filter(|tokens| *tokens >= 0),
+        });
         let call = ExtendCall {
             account: &account,
             id: &id,

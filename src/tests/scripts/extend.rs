@@ -120,7 +120,7 @@ async fn other_prices_come_with_their_hold_or_not_at_all() {
     let ask = limited("r1", 400);
     let first = bench.reserve(&ask).await.record.unwrap();
     let to = b"\x01\0\0\0vip\0default";
-    let dearer = Reprice { from: &first.price_tag, to, prompt_cost: 77 };
+    let dearer = Reprice { from: &first.price_tag, to, prompt_cost: 77, tokens: None };
     let outdated = Reprice { from: b"\x02\0\0\0default", ..dearer };
     let denied = Ask { denied: true, ..ask.clone() };
     for (name, ask, amount, reprice, status) in [
@@ -146,4 +146,28 @@ async fn other_prices_come_with_their_hold_or_not_at_all() {
     let cost = bench.gauge(&field(), code(Metric::Cost, Period::Day)).await.unwrap();
     assert_eq!((cost.held, cost.used), (0, 250));
     assert_eq!(bench.money().await, [750, 0, 250, 1]);
+}
+
+/// A new estimate holds its tokens too: checked like a reserve, and given back by the settle.
+#[tokio::test]
+async fn another_estimate_holds_its_tokens_as_well() {
+    let bench = Bench::new(1_000).await;
+    let gauges = [gauge(Metric::Cost, Period::Day, DAY, Some(400)), gauge(Metric::Tokens, Period::Day, DAY, Some(900))];
+    let ask = Ask { groups: vec![group(&gauges)], tokens: 500, ..ask("r1", 100) };
+    let first = bench.reserve(&ask).await.record.unwrap();
+    let tokens = async || bench.gauge(&field(), code(Metric::Tokens, Period::Day)).await.unwrap();
+    let longer = |tokens| Some(Reprice { from: &first.price_tag, to: &first.price_tag, prompt_cost: 55, tokens });
+    let before = bench.server.dump();
+    let reply = bench.reprice(&ask, None, None, longer(Some(901))).await;
+    assert_eq!((reply.status, reply.record), (Status::LimitExceeded, Some(first.clone())));
+    assert_eq!(bench.server.dump(), before);
+    let reply = bench.reprice(&ask, Some(100), None, longer(Some(900))).await;
+    let record = reply.record.unwrap();
+    assert_eq!((reply.status, record.tokens, record.prompt_cost, record.held), (Status::Done, 900, 55, 100));
+    assert_eq!((tokens().await.held, bench.money().await), (900, [1_000, 100, 0, 0]));
+    // Fewer than are held: they stay, as the hold does.
+    let reply = bench.reprice(&ask, Some(120), None, longer(Some(3))).await;
+    assert_eq!((reply.status, reply.record.unwrap().tokens, tokens().await.held), (Status::Done, 900, 900));
+    assert_eq!(bench.settle("r1", 50).await.status, Status::Done);
+    assert_eq!((tokens().await.held, bench.money().await), (0, [950, 0, 50, 1]));
 }

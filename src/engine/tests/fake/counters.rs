@@ -71,6 +71,7 @@ impl Counters for Fake {
             force: call.denied,
             price_tag: call.reprice.map(|reprice| reprice.to.to_vec()),
             prompt_cost: call.reprice.map_or(0, |reprice| reprice.prompt_cost),
+            tokens: call.reprice.and_then(|reprice| reprice.tokens),
             ..Seen::default()
         })
         .await
