@@ -9,15 +9,18 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{
     Answer, Engine, Payer,
+    policies::Who,
     ports::Unavailable,
     pricing::model_not_priced,
     step::{Done, Step, verdict},
 };
 use crate::quota::{
+    group::{AUTO, GroupTables},
     id::{KeyId, Model},
     tariff::{Groups, Rates, Ratio},
     tokens::{Family, Image, around_messages, audio_tokens, image_tokens},
     usage::Usage,
+    verdict::Refusal,
 };
 
 /// Counts that wait for their turn; more are 503.
@@ -29,6 +32,8 @@ pub struct Estimate {
     /// Whose group's ratio holds; `None`: 1.
     pub payer: Option<Payer>,
     pub key: Option<KeyId>,
+    /// The price group that the call shall be made in, or `auto`.
+    pub group: Option<Box<str>>,
     pub model: Model,
     pub prompt: Prompt,
     pub images: Vec<Image>,
@@ -65,6 +70,8 @@ pub struct Estimated {
     /// Units that a reserve with these numbers holds.
     pub held: i64,
     pub free: bool,
+    /// The price group; `None` for nobody's call.
+    pub group: Option<Box<str>>,
     /// The price list, the ratio and the prices that it was computed with.
     pub version: u32,
     pub ratio: Ratio,
@@ -123,10 +130,10 @@ impl Engine {
             Some(payer) => Some(self.who(payer, ask.key.as_ref()).await?),
             None => None,
         };
-        let (tables, of) = (self.groups.load_full(), Some(&ask.model));
-        let groups =
-            who.as_ref().map_or(Groups::own(""), |who| who.rules.price_groups(who.key.as_ref(), None, of, &tables));
+        let tables = self.groups.load_full();
+        let groups = groups_of(&ask, who.as_ref(), &tables)?;
         let ratio = tariff.ratio(groups);
+        let group: Option<Box<str>> = Some(groups.using).filter(|group| !group.is_empty()).map(Into::into);
         let (counted_by, text_tokens) = match ask.prompt {
             Prompt::Tokens(tokens) => (None, tokens),
             Prompt::Texts { texts, messages } => {
@@ -137,6 +144,11 @@ impl Engine {
         let heard = heard(model, &price.rates, &ask.images, ask.audio_millis);
         let prompt =
             Usage { input: text_tokens, images_out: ask.output_images, millis_out: ask.output_millis, ..heard };
+        if let Some(what) = price.lacks(&prompt).filter(|_| !ratio.is_zero()) {
+            let field = field_of(what);
+            let sentence = format!("is needed: model `{}` is priced by it", ask.model);
+            return Err(Refusal::invalid(field, sentence).into());
+        }
         let estimate = price.estimate(ratio, &prompt, ask.max_tokens);
         Ok(Done::now(Estimated {
             counted_by,
@@ -145,10 +157,35 @@ impl Engine {
             prompt_cost: estimate.prompt_cost,
             held: estimate.cost,
             free: estimate.free,
+            group,
             version: tariff.version,
             ratio,
             rates: *price.rates_for(prompt.prompt_tokens()),
         }))
+    }
+}
+
+/// The group that a reserve like it would be made in; refused where that would be, when the call names it.
+fn groups_of<'t>(ask: &'t Estimate, who: Option<&'t Who>, tables: &'t GroupTables) -> Result<Groups<'t>, Refusal> {
+    let named = ask.group.as_deref();
+    match (who, named) {
+        (None, Some(AUTO)) => Err(Refusal::invalid("group", "must be a group where no account is named")),
+        (None, named) => Ok(Groups::own(named.unwrap_or_default())),
+        (Some(who), None) => Ok(who.rules.price_groups(who.key.as_ref(), None, Some(&ask.model), tables)),
+        (Some(who), Some(_)) => {
+            let policy = &who.rules.policy;
+            let using = tables.choose(policy.member(who.key.as_ref()), named, Some(&ask.model))?;
+            Ok(Groups { user: &policy.group, using })
+        }
+    }
+}
+
+/// The field of an estimate that a field of a usage is.
+fn field_of(usage_field: &'static str) -> &'static str {
+    match usage_field {
+        "input_seconds" => "audio_seconds",
+        "input_images" => "images",
+        same => same,
     }
 }
 

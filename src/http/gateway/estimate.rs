@@ -14,7 +14,8 @@ use crate::{
 pub(super) async fn answer(service: &Service, ask: Estimation) -> Handled {
     let model = ask.model.clone();
     let (estimated, _) = done(service.engine.estimate(asked(ask)?).await)?;
-    let Estimated { counted_by, prompt_tokens, max_tokens, prompt_cost, held, free, version, ratio, rates } = estimated;
+    let Estimated { counted_by, prompt_tokens, max_tokens, prompt_cost, held, free, .. } = estimated;
+    let Estimated { group, version, ratio, rates, .. } = estimated;
     Ok(Answer::ok(&answer::Estimated {
         model: model.as_str(),
         counted_by,
@@ -24,6 +25,7 @@ pub(super) async fn answer(service: &Service, ask: Estimation) -> Handled {
         prompt_cost,
         held,
         free,
+        group: group.as_deref(),
         tariff: version,
         ratio: ratio.to_string(),
         prices: (&rates).into(),
@@ -53,6 +55,7 @@ fn asked(ask: Estimation) -> Result<Estimate, Problem> {
     Ok(Estimate {
         payer,
         key: ask.key,
+        group: ask.group.map(|group| group.0),
         model: ask.model,
         prompt,
         images,

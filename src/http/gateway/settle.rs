@@ -15,17 +15,16 @@ use crate::{
 
 pub(super) async fn answer(service: &Service, ask: gateway::Settle, header: Option<&str>) -> Handled {
     let (mut settle, text) = asked(ask, header)?;
-    if let Some(LongText(text)) = text {
-        Box::pin(count(service, &mut settle, text)).await?;
-    }
+    count(service, &mut settle, text).await?;
     let (settled, replayed) = done(service.engine.settle(&settle).await)?;
     Ok(shown(&settled, replayed))
 }
 
-/// Prices a settle by its text.
-async fn count(service: &Service, settle: &mut Settle, text: String) -> Result<(), Problem> {
+/// Prices a settle or charge by its text, if it has one.
+pub(super) async fn count(service: &Service, settle: &mut Settle, text: Option<LongText>) -> Result<(), Problem> {
+    let Some(LongText(text)) = text else { return Ok(()) };
     let model = settle.model.as_ref().ok_or_else(|| Problem::invalid("model", "a text is priced by its model"))?;
-    let completion_tokens = service.engine.count_tokens(model, text).await?;
+    let completion_tokens = Box::pin(service.engine.count_tokens(model, text)).await?;
     settle.price = Price::Text { prompt_tokens: settle.log.prompt_tokens, completion_tokens };
     Ok(())
 }
@@ -57,12 +56,7 @@ pub(in crate::http) fn shown(settled: &Settled, replayed: bool) -> Answer {
 fn asked(ask: gateway::Settle, header: Option<&str>) -> Result<(Settle, Option<LongText>), Problem> {
     let price = priced(ask.amount, ask.usage, ask.model.is_some())?;
     let last = ask.last.unwrap_or(true);
-    if ask.response_text.is_some() && price != Price::Unsaid {
-        return Err(Problem::invalid("response_text", "amount, usage and response_text exclude each other"));
-    }
-    if ask.response_text.is_some() && ask.model.is_none() {
-        return Err(Problem::invalid("model", "a text is priced by its model"));
-    }
+    check_text(ask.response_text.as_ref(), &price, ask.model.is_some())?;
     if !last && price == Price::Unsaid && ask.response_text.is_none() {
         return Err(Problem::invalid("amount", "a settle that is not final says what was spent so far"));
     }
@@ -80,6 +74,17 @@ fn asked(ask: gateway::Settle, header: Option<&str>) -> Result<(Settle, Option<L
         log: logged(counted, ask.duration_ms, ask.stream, ask.ip, ask.meta),
     };
     Ok((settle, ask.response_text))
+}
+
+/// A text is the only price there is, and needs a model to be counted and priced by.
+pub(super) fn check_text(text: Option<&LongText>, price: &Price, has_model: bool) -> Result<(), Problem> {
+    match text {
+        Some(_) if *price != Price::Unsaid => {
+            Err(Problem::invalid("response_text", "amount, usage and response_text exclude each other"))
+        }
+        Some(_) if !has_model => Err(Problem::invalid("model", "a text is priced by its model")),
+        _ => Ok(()),
+    }
 }
 
 /// An amount or a usage, not both; a usage needs a model to be priced by.

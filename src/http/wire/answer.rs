@@ -62,6 +62,9 @@ pub(crate) struct Estimated<'a> {
     pub(crate) held: i64,
     /// All prices are 0, or the ratio is.
     pub(crate) free: bool,
+    /// The price group; absent where neither an account nor a group is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<&'a str>,
     /// Version of the price list.
     pub(crate) tariff: u32,
     /// The group's ratio, which all prices are multiplied with.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{
     read::{Bad, Items, Value, members, string},
     request,
-    scalar::{Count, Secret},
+    scalar::{Count, GroupName, Secret},
 };
 use crate::quota::{
     id::{AccountId, KeyId, Model},
@@ -26,6 +26,9 @@ request!(
         account: Option<AccountId>,
         api_key: Option<Secret>,
         key: Option<KeyId>,
+        /// The price group, or `auto`. Default: the key's, else the account's. Without an account any group's ratio
+        /// can be asked for.
+        group: Option<GroupName>,
         model: Model,
         /// Tokens of the prompt, when they are known. One of this, `text` and `messages`.
         prompt_tokens: Option<Count>,

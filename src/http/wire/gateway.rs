@@ -127,9 +127,11 @@ request!(
         key: Option<KeyId>,
         platform: Option<Platform>,
         model: Option<Model>,
-        /// Units. One of amount, `usage` with `model`, `estimate` with `model`.
+        /// Units. One of amount, `usage`, `response_text` and `estimate`, the latter three with `model`.
         amount: Option<Units>,
         usage: Option<Usage>,
+        /// What the upstream answered, where it sent no usage: its tokens are counted and priced, with `prompt_tokens`.
+        response_text: Option<LongText>,
         estimate: Option<Estimate>,
         tokens: Option<Count>,
         client_ip: Option<Ip>,

@@ -235,3 +235,125 @@ fn the_operators_tables_are_settings() {
         assert_ne!(quotad.admin.get(&format!("/admin/v1/settings/{name}")).expect(200)["value"], value);
     }
 }
+
+/// Once the prompt part stayed that of the first estimate, and an abort cost next to nothing.
+#[test]
+fn a_new_estimate_in_the_same_group_is_what_an_abort_costs() {
+    let quotad = with_prices();
+    let limits = json!([{"metric": "tokens", "period": "day", "cap": 100_700}]);
+    quotad.account("a", json!({"initial_balance": 1_000_000, "group": "gold", "limits": limits}));
+    let body = json!({"account": "a", "id": "r", "model": "m", "estimate": {"prompt_tokens": 500, "max_tokens": 100}});
+    assert_eq!(quotad.reserve(body).expect(200)["held"], 1_200);
+    let longer = |prompt: i64| {
+        let estimate = json!({"prompt_tokens": prompt, "max_tokens": 100});
+        extend(&quotad, json!({"account": "a", "id": "r", "group": "gold", "model": "m", "estimate": estimate}))
+    };
+    // Its tokens are held too, and checked.
+    assert_eq!(longer(100_601).problem(429, "limit_exceeded")["violated"][0]["metric"], "tokens");
+    assert_eq!(quotad.reservation("a", "r")["tokens"], 600);
+    assert_eq!(longer(100_000).expect(200)["held"], 200_200);
+    assert_eq!(longer(100_000).expect(200)["held"], 200_200, "the same call again does no more");
+    assert_eq!(quotad.reservation("a", "r")["tokens"], 100_100);
+    assert_eq!(quotad.balance("a")["limits"][0]["held"], 100_100);
+    let aborted = quotad.settle(json!({"account": "a", "id": "r", "outcome": "client_abort"})).expect(200);
+    assert_eq!((&aborted["charged"], &aborted["returned"]), (&json!(200_000), &json!(200)));
+    let limit = quotad.balance("a")["limits"][0].clone();
+    assert_eq!((&limit["used"], &limit["held"]), (&json!(100_100), &json!(0)));
+    assert_eq!(quotad.money("a"), [800_000, 0, 800_000]);
+    quotad.assert_reconciled();
+}
+
+#[test]
+fn a_retry_with_a_model_that_the_key_may_not_call_is_refused() {
+    let quotad = with_prices();
+    quotad.account("a", json!({"initial_balance": 1_000_000, "group": "gold"}));
+    quotad.key("a", "k", json!({"models": ["m"], "cross_group_retry": true}));
+    quotad.reserve(json!({"account": "a", "key": "k", "id": "r", "model": "m", "amount": 100})).expect(200);
+    let retry = |model: &str| {
+        extend(&quotad, json!({"account": "a", "id": "r", "model": model, "group": "gold", "amount": 200}))
+    };
+    retry("dear").problem(403, "model_not_allowed");
+    assert_eq!(quotad.reservation("a", "r")["held"], 100);
+    assert_eq!(retry("m").expect(200)["held"], 200);
+}
+
+/// As deployments of new-api have them: in accounts, keys, headers, prices and the ledger.
+#[test]
+fn a_group_may_have_a_name_in_any_language() {
+    let quotad = with_prices();
+    let ratios = json!({"GroupRatio": {"默认": 3, "gold": 2}});
+    let imported = quotad.admin.post("/admin/v1/tariffs", &ratios).expect(201);
+    assert!(imported["diff"]["ratios"].to_string().contains("默认"), "{imported}");
+    quotad.account("a", json!({"initial_balance": 1_000_000, "group": "默认"}));
+    quotad.key("a", "k", json!({"group": "默认"}));
+    let charge = json!({"account": "a", "key": "k", "id": "c", "model": "m", "usage": {"prompt_tokens": 10}});
+    assert_eq!(quotad.gateway.post("/v1/charge", &charge).expect(200)["charged"], 30);
+    assert_eq!(posted_group(&quotad, "c"), "默认");
+    let headers = [("X-Quota-Account", "a"), ("X-Quota-Group", "默认"), ("X-Quota-Amount", "5")];
+    let granted = quotad.gateway.call("GET", "/v1/authz", &headers, b"");
+    assert_eq!((granted.status, granted.header("x-quota-group")), (200, Some("默认")), "{granted}");
+    for bad in ["a/b", "*", "auto"] {
+        let answer = quotad.admin.put("/admin/v1/accounts/b", &json!({"group": bad}));
+        assert_eq!(answer.problem(400, "invalid_request")["field"], "group", "{bad}");
+    }
+    quotad.assert_reconciled();
+}
+
+#[test]
+fn an_estimate_takes_a_group_as_a_reserve_does() {
+    let quotad = with_prices();
+    let put =
+        |name: &str, value: Value| quotad.admin.put(&format!("/admin/v1/settings/{name}"), &json!({"value": value}));
+    put("usable_groups", json!({"*": {"gold": "", "cheap": ""}})).expect(200);
+    put("auto_groups", json!(["cheap", "gold"])).expect(200);
+    put("group_models", json!({"cheap": ["dear"]})).expect(200);
+    quotad.account("a", json!({"initial_balance": 1_000_000, "group": "silver"}));
+    quotad.key("a", "k", json!({"group": "gold"}));
+    let estimate = |fields: Value| {
+        let mut body = json!({"model": "m", "prompt_tokens": 500, "max_tokens": 0});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        quotad.gateway.post("/v1/estimate", &body)
+    };
+    for (fields, held, ratio, group) in [
+        (json!({}), 500, "1", Value::Null),
+        (json!({"group": "gold"}), 1_000, "2", json!("gold")),
+        (json!({"account": "a"}), 500, "1", json!("silver")),
+        (json!({"account": "a", "group": "gold"}), 1_500, "3", json!("gold")),
+        (json!({"account": "a", "group": "auto"}), 1_500, "3", json!("gold")),
+        (json!({"account": "a", "group": "auto", "model": "dear"}), 1_250, "0.5", json!("cheap")),
+        (json!({"account": "a", "key": "k"}), 1_500, "3", json!("gold")),
+    ] {
+        let told = estimate(fields.clone()).expect(200);
+        assert_eq!((&told["held"], &told["ratio"], &told["group"]), (&json!(held), &json!(ratio), &group), "{fields}");
+    }
+    for fields in [
+        json!({"account": "a", "group": "vip"}),
+        json!({"account": "a", "group": "cheap"}),
+        json!({"account": "a", "key": "k", "group": "cheap"}),
+    ] {
+        estimate(fields).problem(403, "group_not_allowed");
+    }
+    assert_eq!(estimate(json!({"group": "auto"})).problem(400, "invalid_request")["field"], "group");
+}
+
+/// Checks of a reserve in the order of the codes: what is wrong with the key's model goes before its group, and a group
+/// before a disabled platform, a price that is not there, and money.
+#[test]
+fn group_not_allowed_has_its_place_in_the_order_of_the_checks() {
+    let quotad = with_prices();
+    quotad.admin.put("/admin/v1/settings/usable_groups", &json!({"value": {"*": {}}})).expect(200);
+    let limits = json!([{"platform": "off", "metric": "requests", "period": "day", "cap": 0}]);
+    quotad.account("a", json!({"initial_balance": 0, "limits": limits}));
+    quotad.key("a", "k", json!({"models": ["m", "unpriced"]}));
+    let reserve = |model: &str, group: &str, platform: &str| {
+        let estimate = json!({"prompt_tokens": 500, "max_tokens": 0});
+        quotad.reserve(json!({"account": "a", "key": "k", "model": model, "group": group, "platform": platform,
+            "estimate": estimate}))
+    };
+    reserve("dear", "vip", "off").problem(403, "model_not_allowed");
+    reserve("m", "vip", "off").problem(403, "group_not_allowed");
+    reserve("unpriced", "vip", "on").problem(403, "group_not_allowed");
+    reserve("m", "default", "off").problem(403, "platform_disabled");
+    reserve("unpriced", "default", "on").problem(400, "model_not_priced");
+    reserve("m", "default", "on").problem(402, "insufficient_balance");
+}
