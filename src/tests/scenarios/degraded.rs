@@ -161,3 +161,61 @@ fn a_lost_answer_and_an_outage_together_charge_once() {
     });
     quotad.assert_reconciled();
 }
+
+/// All files below a folder, with their content.
+fn files_in(folder: &std::path::Path, found: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            files_in(&entry.path(), found);
+        } else if let Ok(content) = std::fs::read(entry.path()) {
+            found.push((entry.path(), content));
+        }
+    }
+}
+
+/// Only its hash is: in the database, in Redis' file, in the spool and in what is logged there is no secret to be stolen.
+#[test]
+fn the_secret_of_a_key_is_nowhere_at_rest() {
+    let redis = Redis::with(&["--appendonly", "yes"]);
+    let proxy = Proxy::in_folder(redis.folder(), redis.socket());
+    let setup = Setup::default().set("redis_url", proxy.url()).set("time_budget_ms", "1000");
+    let quotad = setup.set("log_level", "debug").start();
+    quotad.account("a", json!({"initial_balance": 10_000, "on_unavailable": "allow"}));
+    let secret = quotad.key("a", "k", json!({"allowance": 5_000}))["secret"].as_str().unwrap().to_owned();
+    let call = |verb: &str, id: &str, fields: Value| {
+        let mut body = json!({"api_key": secret, "id": id});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        quotad.gateway.post(verb, &body)
+    };
+    call("/v1/reserve", "r", json!({"amount": 100})).expect(200);
+    call("/v1/settle", "r", json!({"amount": 70})).expect(200);
+    let bearer = format!("Bearer {secret}");
+    quotad.gateway.call("GET", "/v1/authz", &[("Authorization", &bearer), ("X-Quota-Amount", "1")], b"").expect(200);
+    call("/v1/charge", "poor", json!({"amount": 5_001})).problem(402, "key_exhausted");
+    proxy.set(Mode::Stop);
+    degraded(call("/v1/charge", "c", json!({"amount": 50})));
+    degraded(call("/v1/reserve", "d", json!({"amount": 50})));
+    degraded(call("/v1/settle", "d", json!({"amount": 40})));
+    let look = |what: &str, there: &[&str]| {
+        let mut files = Vec::new();
+        for folder in [quotad.data(), redis.folder().to_owned()] {
+            files_in(&folder, &mut files);
+        }
+        for part in there {
+            let found =
+                files.iter().any(|(path, content)| path.to_string_lossy().contains(part) && !content.is_empty());
+            assert!(found, "{what}: no {part} in {:?}", files.iter().map(|(path, _)| path).collect::<Vec<_>>());
+        }
+        let bare = secret.strip_prefix("sk-").unwrap_or(&secret).as_bytes();
+        for (path, content) in files {
+            let found = content.windows(bare.len()).any(|part| part == bare);
+            assert!(!found, "{what}: the secret is in {}", path.display());
+        }
+        assert!(!quotad.said().contains(&secret), "{what}: the secret is in the log");
+    };
+    look("while Redis is away", &["quotad.db", "spool", "appendonly"]);
+    proxy.set(Mode::Pass);
+    wait_replayed(&quotad);
+    eventually("all is charged", Duration::from_secs(10), || quotad.money("a")[0] == 10_000 - 70 - 50 - 40);
+    look("afterwards", &["quotad.db", "appendonly"]);
+}

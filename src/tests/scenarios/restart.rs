@@ -76,6 +76,41 @@ fn kill_9_of_quotad_loses_nothing_that_was_acknowledged() {
     quotad.assert_reconciled();
 }
 
+/// Whoever runs when the deadline comes ends the hold: the sidecar that was started again, or another one that shares
+/// Redis and the database.
+#[test]
+fn a_hold_of_a_sidecar_that_was_killed_ends_at_its_deadline() {
+    let redis = crate::harness::redis::Redis::start();
+    let setup = Setup::default().set("redis_url", redis.url());
+    let mut first = setup.start();
+    let hold = |quotad: &Sidecar, account: &str| {
+        quotad.account(account, json!({"initial_balance": 1_000}));
+        for (id, on_expiry) in [("back", "release"), ("kept", "charge")] {
+            let body = json!({"account": account, "id": id, "amount": 100, "ttl_ms": 1000, "on_expiry": on_expiry});
+            quotad.reserve(body).expect(200);
+        }
+        let body = json!({"account": account, "id": "lives", "amount": 10, "ttl_ms": 3_600_000});
+        quotad.reserve(body).expect(200);
+        assert_eq!(quotad.money(account), [1_000, 210, 790]);
+    };
+    let ended = |quotad: &Sidecar, account: &str| {
+        for id in ["back", "kept"] {
+            quotad.wait_state(account, id, "expired");
+        }
+        assert_eq!(quotad.money(account), [900, 10, 890], "one is given back, one is charged, one lives");
+        quotad.assert_reconciled();
+    };
+    hold(&first, "again");
+    first.kill();
+    first.start_again();
+    ended(&first, "again");
+    hold(&first, "other");
+    first.kill();
+    let database = format!("sqlite://{}", first.data().join("quotad.db").display());
+    let second = Setup::default().set("redis_url", redis.url()).set("database_url", &database).start();
+    ended(&second, "other");
+}
+
 #[test]
 fn kill_9_while_working_charges_nobody_twice() {
     let mut quotad = Sidecar::start();

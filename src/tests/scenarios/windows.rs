@@ -95,6 +95,29 @@ fn a_refund_lowers_its_own_window_while_it_is_open_and_never_the_next() {
 }
 
 #[test]
+fn a_release_after_its_window_rolled_leaves_the_newer_window_alone() {
+    let quotad = Sidecar::start();
+    let limits = json!([{"metric": "cost", "period": "rolling:2", "cap": 1000},
+        {"metric": "tokens", "period": "rolling:2", "cap": 1000}]);
+    quotad.account("w", json!({"initial_balance": 10_000, "limits": limits}));
+    let numbers = || {
+        let sheet = quotad.balance("w");
+        [0, 1].map(|at| used_and_held(&sheet["limits"][at]))
+    };
+    quotad.play("account w => 200\nreserve old amount=400 tokens=40 => 200");
+    assert_eq!(numbers(), [(0, 400), (0, 40)]);
+    eventually("the windows are over", Duration::from_secs(6), || numbers() == [(0, 0), (0, 0)]);
+    quotad.play("account w => 200\nreserve new amount=300 tokens=30 ttl_ms=60000 => 200\nrelease old => 200");
+    let next = numbers();
+    // On a machine that slept meanwhile the newer windows are over as well.
+    assert!(next == [(0, 300), (0, 30)] || next == [(0, 0), (0, 0)], "{next:?}");
+    assert_eq!(quotad.money("w"), [10_000, 300, 9_700]);
+    quotad.play("account w => 200\nsettle new amount=250 => 200 charged=250");
+    assert_eq!(quotad.money("w"), [9_750, 0, 9_750]);
+    quotad.assert_reconciled();
+}
+
+#[test]
 fn calendar_windows_end_where_the_accounts_time_zone_says() {
     let quotad = Sidecar::start();
     let periods = ["minute", "hour", "day", "week", "month"];
