@@ -1,5 +1,5 @@
 //! Accounts as the admin API sees them. SQL changes first, then the version in Redis is raised: from
-//! then on no sidecar decides by the old rules.
+//! then on no sidecar decides by the old rules. What a crash leaves in between the courier does (`outbox`).
 
 use std::sync::Arc;
 
@@ -63,6 +63,7 @@ impl Engine {
         self.reload(account).await?.ok_or_else(|| no_account(account))?;
         self.close(by, account).await?;
         let version = self.policies.delete_account(by, account).await?;
+        crate::fail_point!("policy-committed");
         self.cache.remove(account);
         if let Some(version) = version {
             self.raise_version(account, version).await?;
@@ -106,19 +107,11 @@ impl Engine {
     /// A policy that the database took on is in force once this answers: here, and by its version
     /// in Redis everywhere. `era` is the counters', read before the database was asked.
     pub(crate) async fn in_force(&self, policy: Policy, era: u64) -> Step<Arc<Policy>> {
+        crate::fail_point!("policy-committed");
         let version = policy.version;
         let rules = self.cache.put(policy, era);
         self.raise_version(&rules.policy.account, version).await?;
         Ok(rules.policy.clone())
-    }
-
-    async fn raise_version(&self, account: &AccountId, version: u32) -> Step<()> {
-        let reply = self.counters.raise_version(account, version).await?;
-        match reply.status {
-            Status::Done | Status::Replayed | Status::Idle | Status::Absent => Ok(()),
-            Status::Generation => Err(Unavailable::Recovering.into()),
-            other => Err(Unavailable::Corrupt(format!("raising a version was answered {other:?}")).into()),
-        }
     }
 
     /// Posts the initial balance if it is not posted: by loading the account, or, when it is still

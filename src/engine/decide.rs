@@ -62,7 +62,11 @@ impl Engine {
         match reply.status {
             Status::Stale => {
                 turns.again("the database's rules are older than those Redis has seen")?;
-                self.reload(account).await?;
+                let rules = self.reload(account).await?;
+                let seen = reply.head.map_or(0, |head| head.version);
+                if rules.is_some_and(|rules| rules.policy.version < seen) {
+                    self.overtake(account, seen).await?;
+                }
             }
             Status::Absent => {
                 turns.again("the account is being loaded elsewhere")?;

@@ -2,7 +2,7 @@
 //! verbs take typed requests, ask the policy, call one script, and answer a verdict; what they
 //! cannot tell is `Err(Unavailable)`.
 //!
-//! Around the verbs: `policies`, `tariffs` and `settings` (what is in memory), `decide` and `load` (what to do
+//! Around the verbs: `policies`, `tariffs` and `settings` (what is in memory), `decide`, `load` and `versions` (what to do
 //! when a script cannot decide), `content` (what makes two calls the same), `pricing`, `limits` and
 //! `denial` (numbers in, refusals out), `estimate` (what a call would hold), `sweep` (holds that nobody
 //! ended), `unload` (accounts that nobody uses), `degraded` (what is answered without Redis), `trust`
@@ -52,6 +52,7 @@ pub mod tariffs;
 mod tests;
 mod trust;
 pub mod unload;
+mod versions;
 
 use std::{sync::Arc, time::Duration};
 

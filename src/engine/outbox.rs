@@ -1,7 +1,9 @@
-//! Credits that SQL owes to Redis. Whoever writes one brings it at once, so that its call answers when
-//! the money can be spent; what a crash left behind is brought by the next look of any sidecar.
+//! What SQL owes to Redis: credits, and versions of policies. Whoever writes one brings it at once, so that its call
+//! answers when it is in force; what a crash left behind is brought by the next look of any sidecar.
 //!
-//! A row is closed when the *ledger* has its credit, not when Redis said so: a Redis that lost its
+//! A version may be raised any number of times, so its row goes when Redis has answered.
+//!
+//! The row of a credit is closed when the *ledger* has its credit, not when Redis said so: a Redis that lost its
 //! last second gets it again. It is never credited twice: while Redis remembers the operation it answers
 //! "replayed", and before a later attempt everything in the stream is posted and the ledger is asked.
 
@@ -12,12 +14,12 @@ use tokio::sync::watch;
 use super::{
     Answer, Engine,
     adjust::{Adjusted, Credit},
-    ports::{Closed, Due, Outbox, Owed, StoreError},
+    ports::{Closed, Due, Outbox, Owed, Raise, StoreError, Unavailable},
 };
 use crate::{
     metrics,
     quota::{
-        clock::Millis,
+        clock::{Millis, local_now},
         id::Actor,
         verdict::{Code, Verdict},
     },
@@ -92,11 +94,47 @@ impl Courier {
         }
     }
 
-    /// Looks at every row that is due: closes what is posted, brings the rest.
+    /// Looks at every row that is due: raises versions, closes what is posted, brings the rest.
     ///
     /// # Errors
     /// When the database does not answer. What was brought is brought.
     pub async fn look(&self) -> Result<(), StoreError> {
+        self.raise().await?;
+        self.pay().await
+    }
+
+    /// Rows that Redis does not take stay for the next look, and keep none behind them waiting.
+    async fn raise(&self) -> Result<(), StoreError> {
+        let mut cursor = None;
+        loop {
+            // The clock that the rows were written by.
+            let page = self.outbox.raises(local_now(), cursor.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            cursor = Some(last.account.clone());
+            let mut raised = Vec::new();
+            let mut away = false;
+            for Raise { account, version } in &page {
+                match self.engine.catch_up(account, *version).await {
+                    Ok(()) => raised.push(Raise { account: account.clone(), version: *version }),
+                    // Of this shard alone.
+                    Err(Unavailable::Recovering) => {}
+                    Err(reason) => {
+                        tracing::debug!(%account, %reason, "a version of rules waits for Redis");
+                        away = true;
+                        break;
+                    }
+                }
+            }
+            if !raised.is_empty() {
+                self.outbox.raised(&raised).await?;
+            }
+            if away || page.len() < PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn pay(&self) -> Result<(), StoreError> {
         let mut open = 0;
         loop {
             let now = self.engine.clock.now();

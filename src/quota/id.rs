@@ -121,6 +121,12 @@ impl Actor {
         Self(Arc::from("command-line"))
     }
 
+    /// What nobody asked for.
+    #[must_use]
+    pub fn quotad() -> Self {
+        Self(Arc::from("quotad"))
+    }
+
     /// The gateway verbs of an account's own.
     #[must_use]
     pub fn account(account: &AccountId) -> Self {

@@ -25,6 +25,7 @@ mod policy_rows;
 mod postgres;
 mod posting;
 mod provision;
+mod raises;
 mod redeem;
 mod referrals;
 mod server;

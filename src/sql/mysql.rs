@@ -48,6 +48,7 @@ static DIALECT: Dialect = Dialect {
     add_windows: " ON DUPLICATE KEY UPDATE used = CASE WHEN VALUES(start_s) > start_s THEN VALUES(used) \
                   WHEN VALUES(start_s) = start_s THEN used + VALUES(used) ELSE used END, \
                   start_s = GREATEST(start_s, VALUES(start_s))",
+    replace_raise: " ON DUPLICATE KEY UPDATE version = VALUES(version), due_at = VALUES(due_at)",
     replace_run_id: " ON DUPLICATE KEY UPDATE run_id = VALUES(run_id)",
     // In this order of tables, so that rows are found, and locked, in the order given.
     sum_accounts: |rows| {

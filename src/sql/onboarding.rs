@@ -33,7 +33,7 @@ impl Onboarding for Store {
             .map_err(|error| StoreError::Refused { field: "quotas", detail: error.to_string() })?;
         let policy = Policy { limits: limits.into_iter().map(Into::into).collect(), ..before.clone() };
         let now = local_now();
-        save_account(&mut *session, &policy, now).await?;
+        save_account(&mut *session, self.backend.dialect(), &policy, now).await?;
         save_limits(&mut *session, account, None, &policy.limits).await?;
         changes::record(&mut *session, &Change::put_account(by, Some(&before), &policy, None), now).await?;
         session.commit().await?;

@@ -8,6 +8,7 @@ use super::{
     Store, changes,
     merge::{KEYS_MAX, merge_account, merge_key},
     policy_rows::{corrupt, load, remove_key, save_account, save_key, save_limits},
+    raises::raise,
     referrals,
     session::{Dialect, Session, Value},
     tariffs,
@@ -62,7 +63,7 @@ impl PolicyStore for Store {
         if created {
             begin_account(&mut *session, &policy, patch.initial_balance.unwrap_or(0), now).await?;
         }
-        save_account(&mut *session, &policy, now).await?;
+        save_account(&mut *session, dialect, &policy, now).await?;
         if patch.limits.is_some() {
             save_limits(&mut *session, account, None, &policy.limits).await?;
         }
@@ -100,8 +101,25 @@ impl PolicyStore for Store {
                 &[version.into(), now.0.into(), account.as_str().into()],
             )
             .await?;
+        raise(&mut *session, self.backend.dialect(), account, version, now).await?;
         referrals::forfeit(&mut *session, account).await?;
         changes::record(&mut *session, &Change::delete_account(by, &policy), now).await?;
+        session.commit().await?;
+        Ok(Some(version))
+    }
+
+    async fn overtake(&self, account: &AccountId, seen: u32) -> Result<Option<u32>, StoreError> {
+        let mut session = self.write().await?;
+        let dialect = self.backend.dialect();
+        let row = row_of(&mut *session, account, dialect.for_update).await?;
+        let Some(row) = row.filter(|row| !row.deleted && row.version < seen) else { return Ok(None) };
+        let (version, now) = (next(seen)?, local_now());
+        let sql = "UPDATE accounts SET version = ?, changed_at = ? WHERE account = ?";
+        session.execute(sql.into(), &[version.into(), now.0.into(), account.as_str().into()]).await?;
+        raise(&mut *session, dialect, account, version, now).await?;
+        let [before, after] = [row.version, version].map(|version| json!({"version": version}));
+        let change = Change::new(&Actor::quotad(), "overtake", Subject::account(account), before, after);
+        changes::record(&mut *session, &change, now).await?;
         session.commit().await?;
         Ok(Some(version))
     }
@@ -125,7 +143,7 @@ impl PolicyStore for Store {
         let merged = write_key(&mut *session, account, key, before.clone(), patch, now).await?;
         let change = Change::put_key(by, account, key, before.as_ref(), &merged);
         policy.keys.insert(key.clone(), merged);
-        save_account(&mut *session, &policy, now).await?;
+        save_account(&mut *session, self.backend.dialect(), &policy, now).await?;
         changes::record(&mut *session, &change, now).await?;
         session.commit().await?;
         Ok(Some((policy, created)))
@@ -138,7 +156,7 @@ impl PolicyStore for Store {
         let now = local_now();
         save_limits(&mut *session, account, Some(key), &[]).await?;
         remove_key(&mut *session, account, key).await?;
-        save_account(&mut *session, &policy, now).await?;
+        save_account(&mut *session, self.backend.dialect(), &policy, now).await?;
         changes::record(&mut *session, &Change::delete_key(by, account, key, &before), now).await?;
         session.commit().await?;
         Ok(Some(policy))

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::session::{Row, Session, Value};
+use super::{
+    raises::raise,
+    session::{Dialect, Row, Session, Value},
+};
 use crate::{
     engine::ports::StoreError,
     quota::{
@@ -146,8 +149,14 @@ fn read_limit(row: &Row) -> Result<Limit, StoreError> {
     })
 }
 
-/// Writes the account's own columns; limits and keys are written apart.
-pub(super) async fn save_account(session: &mut dyn Session, policy: &Policy, now: Millis) -> Result<(), StoreError> {
+/// Writes the account's own columns, its version among them, of which Redis must hear; limits and keys are written
+/// apart.
+pub(super) async fn save_account(
+    session: &mut dyn Session,
+    dialect: &Dialect,
+    policy: &Policy,
+    now: Millis,
+) -> Result<(), StoreError> {
     let status = match policy.status {
         AccountStatus::Enabled => "enabled",
         AccountStatus::Disabled => "disabled",
@@ -178,7 +187,10 @@ pub(super) async fn save_account(session: &mut dyn Session, policy: &Policy, now
             ],
         )
         .await?;
-    if changed == 1 { Ok(()) } else { Err(corrupt(format!("account {} vanished", policy.account))) }
+    if changed != 1 {
+        return Err(corrupt(format!("account {} vanished", policy.account)));
+    }
+    raise(session, dialect, &policy.account, policy.version, now).await
 }
 
 /// Replaces a key whole; its limits are written apart.

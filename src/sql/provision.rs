@@ -53,7 +53,7 @@ impl Store {
         };
         let mut policy = merge_account(blank, &patch)?;
         begin_account(&mut *session, &policy, initial_balance + bonus, now).await?;
-        save_account(&mut *session, &policy, now).await?;
+        save_account(&mut *session, self.backend.dialect(), &policy, now).await?;
         save_limits(&mut *session, &ask.account, None, &policy.limits).await?;
         let key = first_key(&mut *session, ask, now).await?;
         let grant = Grant {

@@ -80,6 +80,8 @@ pub(crate) struct Dialect {
     pub add_key_usage: &'static str,
     /// Ends the `INSERT` into `windows`: same start adds, newer start replaces, older is dropped.
     pub add_windows: &'static str,
+    /// Ends the `INSERT` into `raises`: replaces the row.
+    pub replace_raise: &'static str,
     /// Ends the `INSERT` into `server`: replaces the row.
     pub replace_run_id: &'static str,
     /// Adds the rows (account, balance, used, requests) of a table phrase to `accounts`; changes, and

@@ -49,6 +49,7 @@ pub(super) const DIALECT: Dialect = Dialect {
                   used = CASE WHEN excluded.start_s > windows.start_s THEN excluded.used \
                   ELSE windows.used + excluded.used END, start_s = excluded.start_s \
                   WHERE excluded.start_s >= windows.start_s",
+    replace_raise: " ON CONFLICT (account) DO UPDATE SET version = excluded.version, due_at = excluded.due_at",
     replace_run_id: " ON CONFLICT (one) DO UPDATE SET run_id = excluded.run_id",
     sum_accounts: |rows| {
         format!(

@@ -31,6 +31,8 @@ mod onboarding;
 mod redis_faults;
 #[path = "crash/rows.rs"]
 mod rows;
+#[path = "crash/rules.rs"]
+mod rules;
 #[path = "crash/sql_faults.rs"]
 mod sql_faults;
 #[path = "crash/workers.rs"]

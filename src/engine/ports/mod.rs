@@ -9,6 +9,7 @@ mod counters;
 mod onboarding;
 mod outbox;
 mod posting;
+mod raises;
 mod settings;
 mod spool;
 mod store;
@@ -29,6 +30,7 @@ pub use onboarding::{
 };
 pub use outbox::{Closed, Due, Outbox, Owed};
 pub use posting::{Applied, Batch, Cause, Constants, Line, Mark, Opened, Opening, Posting, compensation_id};
+pub use raises::{Raise, Raises};
 pub use settings::{Listen, News, Put, SettingPut, SettingStore, Stored, StoredSettings};
 pub use spool::{Spool, SpoolError};
 pub use store::{Audit, Drain, LedgerStore, Ledgered, Load, PolicyStore, Posted, StoreError, TariffVersion};

@@ -1,8 +1,8 @@
-//! The port [`Outbox`]: credits that SQL owes to Redis.
+//! The port [`Outbox`]: credits that SQL owes to Redis, and with [`Raises`] all that it owes.
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{Raises, StoreError};
 use crate::{
     engine::adjust::CreditKind,
     quota::{
@@ -49,7 +49,7 @@ pub enum Closed {
 
 /// Called by the task that looks after the outbox, on every sidecar. Every call may be repeated.
 #[async_trait]
-pub trait Outbox: Send + Sync + 'static {
+pub trait Outbox: Raises {
     /// Open rows whose time has come, the longest due first.
     async fn due(&self, now: Millis, most: u32) -> Result<Vec<Due>, StoreError>;
     /// Looks at a row again at `until` and not before, on whatever sidecar; compare-and-set on its

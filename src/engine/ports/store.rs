@@ -86,6 +86,9 @@ pub trait PolicyStore: Changes + Onboarding + SettingStore {
     async fn list_accounts(&self, cursor: Option<&AccountId>, most: u32) -> Result<Vec<Policy>, StoreError>;
     /// The version after deletion; `None` when there was none. Ledger rows stay.
     async fn delete_account(&self, by: &Actor, account: &AccountId) -> Result<Option<u32>, StoreError>;
+    /// Raises a living account's version above `seen` when it is below, with a row of the audit; the new version.
+    /// `None`: it is not below, or there is no such account.
+    async fn overtake(&self, account: &AccountId, seen: u32) -> Result<Option<u32>, StoreError>;
     /// Creates or merges a key; `None` when there is no such account. Refuses a secret in use
     /// elsewhere (`secret_sha256`) and more keys than an account may have (`key`).
     async fn put_key(

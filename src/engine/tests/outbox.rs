@@ -1,4 +1,4 @@
-//! Credits that SQL owes: brought until the ledger has them, and credited once.
+//! What SQL owes: credits are brought until the ledger has them, and credited once; versions until Redis has answered.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,36 +7,67 @@ use async_trait::async_trait;
 use super::{
     account, done,
     fake::{Fake, reply, with_op},
-    op,
+    op, policy,
 };
 use crate::{
     engine::{
         adjust::CreditKind,
         outbox::{Attempt, Courier},
-        ports::{Closed, Due, Outbox, Owed, Status, StoreError, Unavailable},
+        ports::{Closed, Due, Outbox, Owed, Raise, Raises, Status, StoreError, Unavailable},
     },
-    quota::{clock::Millis, verdict::Code},
+    quota::{clock::Millis, id::AccountId, verdict::Code},
 };
 
 fn owed() -> Owed {
     Owed { account: account(), op_id: op("redeem:1"), kind: CreditKind::Redeem, amount: 70, note: None }
 }
 
-/// One row, and what was done to it.
+/// One row, and what was done to it; and versions to be raised.
 struct Row {
     due: Mutex<Due>,
     quicker: bool,
     closed: Mutex<Vec<Closed>>,
+    raises: Mutex<Vec<Raise>>,
 }
 
 impl Row {
     fn new(posted: bool) -> Arc<Self> {
         let due = Due { owed: owed(), due_at: Millis(0), attempts: 0, posted };
-        Arc::new(Self { due: Mutex::new(due), quicker: false, closed: Mutex::default() })
+        Arc::new(Self { due: Mutex::new(due), quicker: false, closed: Mutex::default(), raises: Mutex::default() })
+    }
+
+    /// No credit, and these versions of accounts.
+    fn raising(raises: &[(&str, u32)]) -> Arc<Self> {
+        let row = Self::new(true);
+        row.closed.lock().unwrap().push(Closed::Credited);
+        let raise = |(account, version): &(&str, u32)| Raise { account: named(account), version: *version };
+        *row.raises.lock().unwrap() = raises.iter().map(raise).collect();
+        row
+    }
+
+    fn left(&self) -> Vec<u32> {
+        self.raises.lock().unwrap().iter().map(|raise| raise.version).collect()
     }
 
     fn closed(&self) -> Vec<Closed> {
         self.closed.lock().unwrap().clone()
+    }
+}
+
+fn named(account: &str) -> AccountId {
+    AccountId::new(account).unwrap()
+}
+
+#[async_trait]
+impl Raises for Row {
+    async fn raises(&self, _: Millis, cursor: Option<&AccountId>, most: u32) -> Result<Vec<Raise>, StoreError> {
+        let raises = self.raises.lock().unwrap();
+        Ok(raises.iter().filter(|raise| Some(&raise.account) > cursor).take(most as usize).cloned().collect())
+    }
+
+    async fn raised(&self, raised: &[Raise]) -> Result<(), StoreError> {
+        self.raises.lock().unwrap().retain(|raise| !raised.contains(raise));
+        Ok(())
     }
 }
 
@@ -94,7 +125,7 @@ async fn who_writes_it_brings_it_without_waiting_for_write_back() {
 async fn another_sidecar_that_was_quicker_is_left_alone() {
     let (fake, engine) = Fake::new(|_, seen| panic!("{} is not asked", seen.verb));
     let row = Row::new(false).due.lock().unwrap().clone();
-    let outbox = Arc::new(Row { due: Mutex::new(row), quicker: true, closed: Mutex::default() });
+    let outbox = Arc::new(Row { due: Mutex::new(row), quicker: true, closed: Mutex::default(), raises: Mutex::default() });
     Courier::new(engine, outbox.clone()).look().await.unwrap();
     assert_eq!((outbox.closed(), fake.seen("drain").len()), (vec![], 0));
 }
@@ -116,4 +147,37 @@ async fn what_can_never_be_credited_is_closed_and_the_rest_waits() {
     fake.set(|world| (world.outage, world.policies) = (None, Default::default()));
     look(&outbox).await;
     assert_eq!(outbox.closed(), [Closed::Refused(Code::AccountNotFound)]);
+}
+
+/// SQL had committed a change of rules whose version Redis was never told: others decided by the old ones for ever.
+#[tokio::test]
+async fn a_version_that_nobody_raised_is_raised_until_redis_answers() {
+    let (fake, engine) = Fake::new(|_, seen| match seen.id.as_str() {
+        "b" => reply(Status::Generation),
+        _ => reply(Status::Done),
+    });
+    engine.cache.put(policy(1), 0);
+    fake.set(|world| drop(world.policies.insert(account(), policy(3))));
+    let outbox = Row::raising(&[("a", 3), ("b", 5), ("c", 7)]);
+    let courier = Courier::new(engine.clone(), outbox.clone());
+    fake.set(|world| world.outage = Some(Unavailable::Timeout));
+    courier.look().await.unwrap();
+    assert_eq!((outbox.left(), fake.seen("raise").len()), (vec![3, 5, 7], 1), "one time-out is enough of them");
+    assert_eq!(engine.cache.get(&account(), 0).unwrap().policy.version, 3, "this sidecar needs no Redis for it");
+    fake.set(|world| world.outage = None);
+    courier.look().await.unwrap();
+    assert_eq!(outbox.left(), [5], "the shard of `b` is being recovered, which keeps no other one waiting");
+    let raised: Vec<_> = fake.seen("raise").into_iter().map(|seen| (seen.id, seen.version)).collect();
+    assert_eq!(raised[1..], [("a".into(), 3), ("b".into(), 5), ("c".into(), 7)]);
+    assert_eq!(fake.seen("policy").len(), 1, "read once");
+}
+
+#[tokio::test]
+async fn every_page_of_versions_is_looked_at() {
+    let (_, engine) = Fake::new(|_, _| reply(Status::Done));
+    let names: Vec<String> = (0..250).map(|n| format!("a{n:03}")).collect();
+    let raises: Vec<(&str, u32)> = names.iter().map(|name| (name.as_str(), 2)).collect();
+    let outbox = Row::raising(&raises);
+    Courier::new(engine, outbox.clone()).look().await.unwrap();
+    assert!(outbox.left().is_empty());
 }

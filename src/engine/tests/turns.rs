@@ -14,6 +14,7 @@ use crate::{
     },
     quota::{
         clock::{Millis, local_now},
+        counter::Head,
         entry::Kind,
         limit::{Limit, Metric, Period},
         policy::{AccountStatus, KeyPolicy, KeyStatus},
@@ -160,6 +161,26 @@ async fn patience_ends() {
         assert_eq!(fake.seen("reserve").len(), 8);
         assert_eq!(fake.seen("policy").len(), policies);
     }
+}
+
+/// A database restored from a copy had rules older than Redis had seen: every call was given up, for ever.
+#[tokio::test]
+async fn rules_that_came_back_from_a_copy_overtake_the_version_redis_has_seen() {
+    let (fake, engine) = Fake::new(|world, seen| {
+        let raised = world.of("raise").last().map_or(9, |raise| raise.version);
+        let head = Head { version: raised, balance: 1_000_000, ..Head::default() };
+        match seen.verb {
+            "reserve" if seen.version < raised => Reply { head: Some(head), ..reply(Status::Stale) },
+            "reserve" => granted(),
+            _ => reply(Status::Done),
+        }
+    });
+    super::done(engine.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    let versions: Vec<_> = fake.seen("reserve").iter().map(|seen| seen.version).collect();
+    assert_eq!(versions, [1, 10]);
+    assert_eq!((fake.seen("raise").len(), fake.seen("raise")[0].version), (1, 10));
+    super::done(engine.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    assert_eq!(fake.seen("overtake").len(), 1, "once");
 }
 
 #[tokio::test]

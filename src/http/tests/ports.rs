@@ -161,6 +161,9 @@ impl PolicyStore for Nobody {
     async fn delete_account(&self, _: &Actor, _: &AccountId) -> Result<Option<u32>, StoreError> {
         lost()
     }
+    async fn overtake(&self, _: &AccountId, _: u32) -> Result<Option<u32>, StoreError> {
+        lost()
+    }
     async fn put_key(
         &self,
         _: &Actor,

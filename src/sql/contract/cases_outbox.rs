@@ -1,14 +1,22 @@
 use super::{
     Place,
-    made::{AT, account, credit, op, post, ready},
+    made::{AT, account, by, credit, key, op, post, ready},
 };
 use crate::{
     engine::{
         adjust::CreditKind,
         outbox::FIRST_LOOK_MS,
-        ports::{Closed, Due, Outbox, Owed},
+        ports::{
+            AccountPatch, Closed, Due, KeyPatch, Onboarding, Outbox, Owed, PolicyStore, Raise, Raises,
+        },
     },
-    quota::{clock::Millis, entry::Kind, verdict::Code},
+    quota::{
+        clock::{Millis, local_now},
+        entry::Kind,
+        platform::Month,
+        policy::AccountStatus,
+        verdict::Code,
+    },
     sql::{Store, outbox::owe},
 };
 
@@ -87,4 +95,60 @@ pub async fn a_credit_is_owed_with_its_cause_or_not_at_all(place: &Place) {
     let mut session = store.read().await.unwrap();
     let rows = session.fetch("SELECT outcome, done_at FROM outbox".into(), &[]).await.unwrap();
     assert!(rows.iter().all(|row| row.text(0).unwrap() == "account_not_found" && row.int(1).unwrap() == AT.0));
+}
+
+/// Accounts and versions that Redis is to hear of at that time.
+async fn raises(store: &Store, at: Millis) -> Vec<(String, u32)> {
+    let raises = store.raises(at, None, 100).await.unwrap();
+    raises.into_iter().map(|raise| (raise.account.to_string(), raise.version)).collect()
+}
+
+pub async fn every_change_of_rules_leaves_its_version_to_be_raised(place: &Place) {
+    let store = place.store().await;
+    let before = local_now();
+    let (a, soon) = (account("a"), Millis(before.0 + 60_000));
+    let expect = async |version: u32, what: &str| {
+        assert_eq!(raises(&store, soon).await, [("a".to_owned(), version)], "{what}");
+        let sql = "SELECT raises.version, due_at FROM raises JOIN accounts ON accounts.account = raises.account \
+                   AND accounts.version = raises.version";
+        let rows = store.read().await.unwrap().fetch(sql.into(), &[]).await.unwrap();
+        assert!(rows[0].int(1).unwrap() >= before.0 + FIRST_LOOK_MS, "whoever raised it has time to tell Redis");
+    };
+    store.put_account(&by(), &a, &AccountPatch::default()).await.unwrap();
+    expect(1, "created").await;
+    assert_eq!(raises(&store, before).await, [], "not yet");
+    let disabled = AccountPatch { status: Some(AccountStatus::Disabled), ..AccountPatch::default() };
+    store.put_account(&by(), &a, &disabled).await.unwrap();
+    expect(2, "merged").await;
+    store.put_key(&by(), &a, &key("k"), &KeyPatch::default()).await.unwrap();
+    expect(3, "a key").await;
+    store.delete_key(&by(), &a, &key("k")).await.unwrap();
+    expect(4, "no key").await;
+    store.put_quotas(&by(), &a, &[], Month::Calendar).await.unwrap();
+    expect(5, "platform quotas").await;
+    store.delete_account(&by(), &a).await.unwrap();
+    expect(6, "deleted").await;
+    let refused = store.delete_key(&by(), &a, &key("k")).await.unwrap();
+    assert!(refused.is_none());
+    expect(6, "what changes nothing raises nothing").await;
+}
+
+pub async fn a_version_goes_when_it_was_raised_and_no_newer_one_came(place: &Place) {
+    let store = place.store().await;
+    for name in ["a", "b", "c"] {
+        store.put_account(&by(), &account(name), &AccountPatch::default()).await.unwrap();
+    }
+    let at = Millis(local_now().0 + 60_000);
+    let page = store.raises(at, None, 2).await.unwrap();
+    let names: Vec<_> = page.iter().map(|raise| raise.account.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    let rest = store.raises(at, Some(&account("b")), 2).await.unwrap();
+    assert_eq!(rest, [Raise { account: account("c"), version: 1 }]);
+    store.put_account(&by(), &account("a"), &AccountPatch::default()).await.unwrap();
+    // From the other end, as another sidecar might have it.
+    let seen: Vec<_> = page.into_iter().rev().collect();
+    for _ in 0..2 {
+        store.raised(&seen).await.unwrap();
+        assert_eq!(raises(&store, at).await, [("a".to_owned(), 2), ("c".to_owned(), 1)]);
+    }
 }

@@ -1,9 +1,11 @@
+use serde_json::json;
+
 use super::{
     Place,
     made::{account, by, key, limit},
 };
 use crate::{
-    engine::ports::{AccountPatch, KeyPatch, PolicyStore, StoreError},
+    engine::ports::{AccountPatch, Changes, KeyPatch, PolicyStore, StoreError},
     quota::{
         clock::Millis,
         id::Model,
@@ -312,4 +314,31 @@ pub async fn policies_survive_reopening(place: &Place) {
     store.close().await;
     assert!(matches!(store.policy(&account("a")).await, Err(StoreError::Unavailable(_))));
     assert_eq!(place.store().await.policy(&account("a")).await.unwrap(), Some(policy));
+}
+
+pub async fn a_version_that_redis_has_seen_is_overtaken_once(place: &Place) {
+    let store = place.store().await;
+    let a = account("a");
+    store.put_account(&by(), &a, &AccountPatch::default()).await.unwrap();
+    assert_eq!(store.overtake(&a, 1).await.unwrap(), None, "it is not below");
+    assert_eq!(store.overtake(&account("b"), 1).await.unwrap(), None);
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let (store, a) = (store.clone(), a.clone());
+            tokio::spawn(async move { store.overtake(&a, 40).await.unwrap() })
+        })
+        .collect();
+    let mut raised = Vec::new();
+    for call in calls {
+        raised.extend(call.await.unwrap());
+    }
+    assert_eq!(raised, [41]);
+    assert_eq!(store.policy(&a).await.unwrap().unwrap().version, 41);
+    assert_eq!(store.put_account(&by(), &a, &AccountPatch::default()).await.unwrap().0.version, 42);
+    let told = store.changes(Some("account/a"), None, 10).await.unwrap();
+    let told: Vec<_> = told.iter().filter(|row| row.what == "overtake").collect();
+    assert_eq!((told.len(), told[0].by.as_str()), (1, "quotad"));
+    assert_eq!((&told[0].before, &told[0].after), (&Some(json!({"version": 1})), &Some(json!({"version": 41}))));
+    store.delete_account(&by(), &a).await.unwrap();
+    assert_eq!(store.overtake(&a, 90).await.unwrap(), None, "a deleted one is found when it comes back");
 }

@@ -118,6 +118,7 @@ contract! {
         accounts_are_listed_in_pages,
         a_deleted_account_is_gone_and_can_come_back,
         versions_grow_by_one_under_concurrency,
+        a_version_that_redis_has_seen_is_overtaken_once,
         a_new_key_gets_the_secret_of_one_creation,
         price_lists_are_numbered,
         policies_survive_reopening,
@@ -179,6 +180,8 @@ contract! {
         what_is_owed_is_due_until_the_ledger_has_it,
         one_of_many_takes_a_credit_that_is_owed,
         a_credit_is_owed_with_its_cause_or_not_at_all,
+        every_change_of_rules_leaves_its_version_to_be_raised,
+        a_version_goes_when_it_was_raised_and_no_newer_one_came,
     }
     cases_settings::{
         a_setting_is_kept_with_its_version,

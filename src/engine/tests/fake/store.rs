@@ -60,6 +60,16 @@ impl PolicyStore for Fake {
         Ok(self.state.lock().unwrap().policies.remove(account).map(|policy| policy.version + 1))
     }
 
+    async fn overtake(&self, account: &AccountId, seen: u32) -> Result<Option<u32>, StoreError> {
+        self.note("overtake", account.as_str());
+        let mut state = self.state.lock().unwrap();
+        let policy = state.policies.get_mut(account).filter(|policy| policy.version < seen);
+        Ok(policy.map(|policy| {
+            policy.version = seen + 1;
+            policy.version
+        }))
+    }
+
     async fn put_key(
         &self,
         _: &Actor,

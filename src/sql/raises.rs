@@ -1,0 +1,56 @@
+//! The port `Raises`, and [`raise`], by which the transaction that raises a version leaves a row behind.
+
+use async_trait::async_trait;
+
+use super::{
+    Store,
+    policy_rows::corrupt,
+    session::{Dialect, Row, Session},
+};
+use crate::{
+    engine::{
+        outbox::FIRST_LOOK_MS,
+        ports::{Raise, Raises, StoreError},
+    },
+    quota::{clock::Millis, id::AccountId},
+};
+
+/// Writes down that Redis must hear of a version, which the caller has written and whose account it has locked.
+pub(super) async fn raise(
+    session: &mut dyn Session,
+    dialect: &Dialect,
+    account: &AccountId,
+    version: u32,
+    now: Millis,
+) -> Result<(), StoreError> {
+    let sql = format!("INSERT INTO raises (account, version, due_at) VALUES (?, ?, ?){}", dialect.replace_raise);
+    let values = [account.as_str().into(), version.into(), (now.0 + FIRST_LOOK_MS).into()];
+    session.execute(sql.into(), &values).await?;
+    Ok(())
+}
+
+#[async_trait]
+impl Raises for Store {
+    async fn raises(&self, now: Millis, cursor: Option<&AccountId>, most: u32) -> Result<Vec<Raise>, StoreError> {
+        let sql = "SELECT account, version FROM raises WHERE due_at <= ? AND account > ? ORDER BY account LIMIT ?";
+        let values = [now.0.into(), cursor.map_or("", AccountId::as_str).into(), most.into()];
+        let rows = self.read().await?.fetch(sql.into(), &values).await?;
+        rows.iter().map(read_raise).collect()
+    }
+
+    async fn raised(&self, raises: &[Raise]) -> Result<(), StoreError> {
+        // Every sidecar takes row locks in the same order.
+        let mut raises: Vec<&Raise> = raises.iter().collect();
+        raises.sort_unstable_by_key(|raise| &raise.account);
+        let mut session = self.write().await?;
+        for Raise { account, version } in raises {
+            let sql = "DELETE FROM raises WHERE account = ? AND version = ?";
+            session.execute(sql.into(), &[account.as_str().into(), (*version).into()]).await?;
+        }
+        session.commit().await
+    }
+}
+
+fn read_raise(row: &Row) -> Result<Raise, StoreError> {
+    Ok(Raise { account: AccountId::new(row.text(0)?).map_err(corrupt)?, version: row.number(1)? })
+}
