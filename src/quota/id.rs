@@ -14,8 +14,11 @@ pub enum BadId {
     Name,
 }
 
+/// Characters of an id at most; all of them are ASCII.
+const ID_MAX: usize = 128;
+
 fn is_id(text: &str) -> bool {
-    (1..=128).contains(&text.len())
+    (1..=ID_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'@' | b'-'))
 }
 
@@ -127,16 +130,28 @@ impl Actor {
         Self(Arc::from("quotad"))
     }
 
-    /// The gateway verbs of an account's own.
+    /// Of an account's own, `account:<id>`: an account may be called `admin`. An id that leaves no room for it is cut
+    /// short; what is changed names the account in full.
     #[must_use]
     pub fn account(account: &AccountId) -> Self {
-        Self(account.0.clone())
+        let text = format!("account:{account}");
+        Self(Arc::from(text.get(..ID_MAX).unwrap_or(&text)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An account called `admin` looked like the operator in the audit.
+    #[test]
+    fn an_account_that_acts_is_no_operator() {
+        let of = |id: &str| Actor::account(&AccountId::new(id).unwrap());
+        assert_eq!(of("admin").as_str(), "account:admin");
+        assert_ne!(of("admin"), Actor::admin());
+        let long = of(&"a".repeat(128));
+        assert!(Actor::new(long.as_str()).is_ok() && long.as_str().len() == 128, "{long}");
+    }
 
     #[test]
     fn ids() {

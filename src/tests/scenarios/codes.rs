@@ -71,7 +71,7 @@ fn who_pays_may_be_said_by_a_key_and_an_operator_may_redeem_too() {
         quotad.admin.get(&subject).expect(200)["changes"].clone()
     };
     let [mine, theirs] = [rows(&codes[0]), rows(&codes[1])];
-    assert_eq!((&mine[0]["by"], &mine[0]["what"]), (&json!("a"), &json!("redeem")));
+    assert_eq!((&mine[0]["by"], &mine[0]["what"]), (&json!("account:a"), &json!("redeem")));
     assert_eq!((&theirs[0]["by"], &theirs[0]["after"]["used_by"]), (&json!("admin"), &json!("a")));
     let told = rows(&codes[0]).to_string() + &quotad.admin.get("/admin/v1/audit").json().to_string();
     assert!(codes.iter().all(|code| !told.contains(text(code))), "the audit holds no code");
