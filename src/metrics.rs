@@ -314,8 +314,8 @@ pub fn spool_replayed(result: &'static str) {
     SPOOL_REPLAYED.with(place(REPLAYS, result), |counter| counter.increment(1));
 }
 
-/// What a look at the outbox found due and not in the ledger.
-pub fn credits_owed(credits: usize) {
+/// What a look at the outbox found that should be in the ledger by now.
+pub fn credits_owed(credits: u64) {
     CREDITS_OWED.with(0, |gauge| gauge.set(credits as f64));
 }
 

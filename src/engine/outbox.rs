@@ -135,7 +135,6 @@ impl Courier {
     }
 
     async fn pay(&self) -> Result<(), StoreError> {
-        let mut open = 0;
         loop {
             let now = self.engine.clock.now();
             let due = self.outbox.due(now, PAGE).await?;
@@ -144,12 +143,11 @@ impl Courier {
             if !posted.is_empty() {
                 self.outbox.done(&posted, Closed::Credited, now).await?;
             }
-            open += owed.len();
             for due in &owed {
                 self.bring(due, now).await?;
             }
             if last {
-                metrics::credits_owed(open);
+                metrics::credits_owed(self.outbox.late(now).await?);
                 return Ok(());
             }
         }

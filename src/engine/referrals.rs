@@ -1,8 +1,9 @@
 //! Referrals: what an account has from those it invited, and how it comes to its balance.
 
+use sha2::{Digest as _, Sha256};
+
 use super::{
     Answer, Engine,
-    keys::random_text,
     outbox::Attempt,
     policies::no_account,
     ports::{Referrals, Transfer, Transferred, Unavailable},
@@ -12,6 +13,9 @@ use crate::quota::{
     id::{AccountId, Actor, OpId},
     verdict::{Code, Refusal, Verdict},
 };
+
+/// Begins the op ids of credits that are transfers.
+const CREDIT: &str = "referral:";
 
 /// A transfer that was made.
 #[derive(Clone, Debug)]
@@ -49,8 +53,7 @@ impl Engine {
         amount: i64,
     ) -> Step<Done<TransferDone>> {
         let least = self.live().referral_transfer_min;
-        let credit_op = OpId::new(format!("referral:{}", random_text(24)?))
-            .map_err(|bad| Unavailable::Corrupt(format!("an op id of the engine's own {bad}")))?;
+        let credit_op = credit_op(op_id)?;
         let ask = Transfer { account: account.clone(), op_id: op_id.clone(), amount, least, credit_op };
         let (owed, pending, first) = match self.policies.transfer(by, &ask).await? {
             Transferred::Done { owed, pending, first } => (owed, pending, first),
@@ -78,8 +81,35 @@ impl Engine {
     }
 }
 
+/// Names the credit of a transfer by the transfer: a database that was restored from a copy has forgotten the transfer,
+/// and Redis or the ledger knows the credit still when it is asked for again.
+fn credit_op(op_id: &OpId) -> Result<OpId, Unavailable> {
+    let broken = |bad| Unavailable::Corrupt(format!("an op id of the engine's own {bad}"));
+    if let Ok(named) = OpId::new(format!("{CREDIT}{op_id}")) {
+        return Ok(named);
+    }
+    // A long one leaves no room for itself.
+    let hash: String = Sha256::digest(op_id.as_str()).iter().map(|byte| format!("{byte:02x}")).collect();
+    OpId::new(format!("{CREDIT}sha256:{hash}")).map_err(broken)
+}
+
 fn lacking(amount: i64, pending: i64) -> super::step::Stop {
     let detail = format!("{amount} units were to be moved, {pending} are pending");
     let refusal = Refusal::new(Code::InsufficientBalance, detail);
     Refusal { requested: Some(amount), available: Some(pending), ..refusal }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_names_its_credit() {
+        let of = |op_id: &str| credit_op(&OpId::new(op_id).unwrap()).unwrap().to_string();
+        assert_eq!(of("t-1"), "referral:t-1");
+        let (longest, long) = ("a".repeat(119), "a".repeat(128));
+        assert_eq!(of(&longest), format!("referral:{longest}"));
+        assert_eq!(of(&long), of(&long));
+        assert!(of(&long).starts_with("referral:sha256:") && of(&long) != of(&"b".repeat(128)));
+    }
 }

@@ -239,7 +239,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Gauge,
         NONE,
         &[],
-        "Credits of codes and referrals that wait for Redis, at the last look; above 0 for minutes: see the log",
+        "Credits of codes and referrals that are owed for more than two seconds and not in the ledger; above 0 for minutes: see the log",
     ),
     row("quotad_credits_refused_total", Kind::Counter, NONE, &[], "Times that such a credit was refused"),
     row("quotad_policy_reloads_total", Kind::Counter, NONE, &[("reason", RELOADS)], "Policies read from SQL"),

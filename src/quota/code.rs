@@ -140,11 +140,11 @@ impl Code {
         }
     }
 
-    /// The op id of its credit, one in all accounts.
+    /// The op id of its credit, one in all accounts; [`code_of_credit`] reads it.
     #[must_use]
     pub fn credit_op(&self) -> OpId {
         // A code's id is 22 characters that an op id may have.
-        OpId::new(format!("redeem:{}", self.id)).unwrap_or_else(|_| self.batch.clone())
+        OpId::new(format!("{CREDIT}{}", self.id)).unwrap_or_else(|_| self.batch.clone())
     }
 
     /// Enough of its characters to know it by, and too little to use it: `k3Xp0a…9ZqT`.
@@ -152,6 +152,15 @@ impl Code {
     pub fn shown(&self) -> String {
         format!("{}…{}", self.head, self.tail)
     }
+}
+
+/// Begins the op ids of credits that are codes.
+const CREDIT: &str = "redeem:";
+
+/// The id of the code that a credit of this op id is of.
+#[must_use]
+pub fn code_of_credit(op_id: &OpId) -> Option<&str> {
+    op_id.as_str().strip_prefix(CREDIT)
 }
 
 #[cfg(test)]
@@ -212,5 +221,6 @@ mod tests {
         assert_eq!(used.state(Millis(100)), CodeState::Used);
         assert_eq!(Code { expires_at: None, ..code() }.state(Millis(i64::MAX)), CodeState::Enabled);
         assert_eq!((used.shown().as_str(), used.credit_op().as_str()), ("abcdef…wxyz", "redeem:0190a"));
+        assert_eq!(code_of_credit(&used.credit_op()), Some("0190a"));
     }
 }

@@ -14,6 +14,7 @@ use super::{
     ledger::{LEDGER, LedgerRow, known, operation},
     marks,
     policy_rows::corrupt,
+    redeem::{credits_of_codes, mark_redeemed},
     session::{Dialect, Session, Value},
     sums::Sums,
 };
@@ -110,12 +111,15 @@ async fn post(
     let lines = || batches.iter().flat_map(|batch| batch.entries.iter().map(|line| (batch.shard, line)));
     let rows: Vec<LedgerRow<'_>> =
         lines().map(|(shard, line)| LedgerRow::new(shard, line)).collect::<Result<_, _>>()?;
+    let credits = credits_of_codes(lines().map(|(_, line)| &line.entry));
     let sums = Sums::of(lines().map(|(_, line)| &line.entry))?;
     let duplicates = match dialect.skip_posted {
         Some(end) => insert_skipping(session, dialect, end, batches, &rows).await?,
         None => insert_or_look(session, dialect, &rows).await?,
     };
     add_sums(session, dialect, &sums).await?;
+    // Last: whoever holds a code's lock waits for none of the above.
+    mark_redeemed(session, dialect, credits).await?;
     Ok(duplicates)
 }
 

@@ -48,6 +48,12 @@ impl Outbox for Store {
         rows.iter().map(read_due).collect()
     }
 
+    async fn late(&self, now: Millis) -> Result<u64, StoreError> {
+        let sql = "SELECT COUNT(*) FROM outbox WHERE due_at IS NOT NULL AND created_at <= ?";
+        let rows = self.read().await?.fetch(sql.into(), &[(now.0 - FIRST_LOOK_MS).into()]).await?;
+        rows.first().map_or(Ok(0), |row| row.number(0))
+    }
+
     async fn postpone(&self, due: &Due, until: Millis) -> Result<bool, StoreError> {
         let mut session = self.write().await?;
         let Due { owed, due_at, attempts, .. } = due;

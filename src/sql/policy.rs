@@ -26,8 +26,8 @@ use crate::{
     },
 };
 
-/// Policies on one page at most.
-const PAGE_MAX: u32 = 1000;
+/// Policies on one page at most, and one more that tells whether there is another.
+const PAGE_MAX: u32 = 1001;
 
 #[async_trait]
 impl PolicyStore for Store {

@@ -1,6 +1,8 @@
 //! How a code is redeemed: one transaction that marks it as used, leaves the credit in the outbox, and
 //! counts what failed. Locks are taken in the order attempts, code, so that no two wait for each other.
 
+use std::collections::BTreeMap;
+
 use super::{
     Store, changes,
     codes::{COLUMNS, doc, read_code, subject},
@@ -13,7 +15,8 @@ use crate::{
     quota::{
         change::Change,
         clock::Millis,
-        code::{Code, CodeState, Use},
+        code::{Code, CodeState, Use, code_of_credit},
+        entry::{Entry, Kind},
         id::{AccountId, Actor},
     },
 };
@@ -80,12 +83,51 @@ async fn hand_over(
     code: &Code,
     now: Millis,
 ) -> Result<(), StoreError> {
+    use_up(session, by, account, code, now).await?;
+    owe(session, &Owed::for_code(account, code), now).await
+}
+
+/// The credits of codes among entries, by the ids of the codes.
+pub(super) fn credits_of_codes<'e>(entries: impl Iterator<Item = &'e Entry>) -> BTreeMap<&'e str, &'e Entry> {
+    let mut credits = BTreeMap::new();
+    for entry in entries.filter(|entry| entry.kind == Kind::Credit) {
+        if let Some(id) = code_of_credit(&entry.op_id) {
+            credits.entry(id).or_insert(entry);
+        }
+    }
+    credits
+}
+
+/// The credits of a batch mark their codes as used by whoever was credited. They are, unless SQL was restored from a
+/// copy: then nobody else may redeem them again. One after the other by their ids, as a purge locks them.
+pub(super) async fn mark_redeemed(
+    session: &mut dyn Session,
+    dialect: &Dialect,
+    credits: BTreeMap<&str, &Entry>,
+) -> Result<(), StoreError> {
+    for (id, entry) in credits {
+        let sql = format!("SELECT {COLUMNS} FROM codes WHERE id = ? AND status <> 'used'{}", dialect.for_update);
+        let rows = session.fetch(sql.into(), &[id.into()]).await?;
+        let Some(code) = rows.first().map(read_code).transpose()? else { continue };
+        tracing::warn!(code = id, account = %entry.account, "a code was redeemed that the database has as unused");
+        use_up(session, &Actor::account(&entry.account), &entry.account, &code, entry.at).await?;
+    }
+    Ok(())
+}
+
+/// Marks a locked code as used, with its row of the audit.
+async fn use_up(
+    session: &mut dyn Session,
+    by: &Actor,
+    account: &AccountId,
+    code: &Code,
+    now: Millis,
+) -> Result<(), StoreError> {
     let values = [account.as_str().into(), now.0.into(), code.id.as_str().into()];
-    let sql = "UPDATE codes SET status = 'used', used_by = ?, used_at = ? WHERE id = ? AND status = 'enabled'";
+    let sql = "UPDATE codes SET status = 'used', used_by = ?, used_at = ? WHERE id = ? AND status <> 'used'";
     if session.execute(sql.into(), &values).await? != 1 {
         return Err(corrupt("a locked code was changed"));
     }
-    owe(session, &Owed::for_code(account, code), now).await?;
     let used = Code { used: Some(Use { by: account.clone(), at: now }), ..code.clone() };
     let change = Change::new(by, "redeem", subject(&code.id), doc(code), doc(&used));
     changes::record(session, &change, now).await

@@ -52,6 +52,8 @@ pub enum Closed {
 pub trait Outbox: Raises {
     /// Open rows whose time has come, the longest due first.
     async fn due(&self, now: Millis, most: u32) -> Result<Vec<Due>, StoreError>;
+    /// Open rows that were written before the first look at them: their writers did not see them through.
+    async fn late(&self, now: Millis) -> Result<u64, StoreError>;
     /// Looks at a row again at `until` and not before, on whatever sidecar; compare-and-set on its
     /// `due_at`: false when another one was quicker.
     async fn postpone(&self, due: &Due, until: Millis) -> Result<bool, StoreError>;

@@ -78,6 +78,10 @@ impl Outbox for Row {
         Ok(if due.due_at <= now && self.closed().is_empty() { vec![due] } else { Vec::new() })
     }
 
+    async fn late(&self, _: Millis) -> Result<u64, StoreError> {
+        Ok(u64::from(self.closed().is_empty()))
+    }
+
     async fn postpone(&self, due: &Due, until: Millis) -> Result<bool, StoreError> {
         let mut row = self.due.lock().unwrap();
         if self.quicker || row.due_at != due.due_at {

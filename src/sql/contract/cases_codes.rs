@@ -1,8 +1,8 @@
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Place,
-    made::{AT, account, op, ready},
+    Place, made,
+    made::{AT, account, credit, op, post, ready},
 };
 use crate::{
     engine::ports::{
@@ -12,6 +12,7 @@ use crate::{
     quota::{
         clock::Millis,
         code::{Code, CodeName, CodeState, Plain},
+        entry::{Entry, Kind},
         id::{Actor, CodeId},
     },
     sql::Store,
@@ -130,7 +131,34 @@ pub async fn a_code_is_redeemed_once_with_the_credit_that_is_owed(place: &Place)
     assert_eq!(stored.used.as_ref().map(|used| (used.by.as_str(), used.at)), Some(("a", AT)));
     let patch = CodePatch { amount: Some(9), ..CodePatch::default() };
     assert_eq!(store.edit(&by(), &code.id, &patch, AT).await.unwrap(), Edited::Used);
-    assert_eq!(told(&store).await, ["make olga", "redeem a"]);
+    assert_eq!(told(&store).await, ["make olga", "redeem account:a"]);
+}
+
+/// A database restored from a copy had a code as new whose credit came back from the stream: it was redeemed again.
+pub async fn a_credit_that_is_posted_uses_its_code_up(place: &Place) {
+    let (store, _) = ready(place).await;
+    store.put_account(&by(), &account("b"), &AccountPatch::default()).await.unwrap();
+    let codes = make(&store, &new("x", "spring", 0..4)).await;
+    let off = CodePatch { disabled: Some(true), ..CodePatch::default() };
+    store.edit(&by(), &codes[1].id, &off, AT).await.unwrap();
+    try_code(&store, "b", 2, later(5)).await;
+    let debit = Entry { kind: Kind::Debit, ..credit("a", Kind::Debit, "redeem:x-003", -1) };
+    let credit = |n: usize| credit("a", Kind::Credit, codes[n].credit_op().as_str(), 500);
+    let unknown = made::credit("a", Kind::Credit, "redeem:nothing", 1);
+    post(&store, vec![credit(1), credit(0), credit(2), debit, unknown]).await;
+    let used = async |n: usize| {
+        let code = store.code(&codes[n].id).await.unwrap().unwrap();
+        code.used.map(|used| (used.by.to_string(), used.at))
+    };
+    assert_eq!(used(0).await, Some(("a".to_owned(), AT)), "when it was credited");
+    assert_eq!(used(1).await, Some(("a".to_owned(), AT)), "also one that the copy has as switched off");
+    assert_eq!(used(2).await, Some(("b".to_owned(), later(5))), "what is known stays");
+    assert_eq!(used(3).await, None, "a debit is no redemption");
+    assert_eq!(try_code(&store, "b", 0, later(9)).await, Redemption::Used);
+    assert!(matches!(try_code(&store, "a", 0, later(9)).await, Redemption::Done { first: false, .. }));
+    let told = told(&store).await;
+    assert_eq!(told[2..], ["redeem account:b", "redeem account:a", "redeem account:a"], "{told:?}");
+    assert_eq!(store.due(later(9_000), 10).await.unwrap().len(), 1, "nothing more is owed");
 }
 
 pub async fn one_of_many_accounts_redeems_a_code(place: &Place) {
@@ -176,7 +204,7 @@ pub async fn what_cannot_be_redeemed_says_why_and_counts(place: &Place) {
     store.edit(&by(), &code.id, &patch, at).await.unwrap();
     assert_eq!(try_code(&store, "a", 0, at).await, Redemption::TooMany { until });
     assert!(matches!(try_code(&store, "a", 0, until).await, Redemption::Done { first: true, .. }));
-    assert_eq!(told(&store).await, ["make olga", "edit olga", "edit olga", "edit olga", "redeem a"]);
+    assert_eq!(told(&store).await, ["make olga", "edit olga", "edit olga", "edit olga", "redeem account:a"]);
 }
 
 pub async fn parallel_guesses_are_bounded_all_the_same(place: &Place) {

@@ -97,6 +97,26 @@ pub async fn a_credit_is_owed_with_its_cause_or_not_at_all(place: &Place) {
     assert!(rows.iter().all(|row| row.text(0).unwrap() == "account_not_found" && row.int(1).unwrap() == AT.0));
 }
 
+/// The gauge counted what one look found due: between two looks at a credit that kept failing it read 0.
+pub async fn what_is_owed_for_long_is_counted_between_its_looks(place: &Place) {
+    let (store, _) = ready(place).await;
+    for id in ["1", "2"] {
+        write(&store, &owed("a", id, 5)).await;
+    }
+    assert_eq!(store.late(later(FIRST_LOOK_MS - 1)).await.unwrap(), 0);
+    let at = later(FIRST_LOOK_MS);
+    assert_eq!(store.late(at).await.unwrap(), 2);
+    for due in store.due(at, 10).await.unwrap() {
+        assert!(store.postpone(&due, later(300_000)).await.unwrap());
+    }
+    assert_eq!((store.due(at, 10).await.unwrap().len(), store.late(at).await.unwrap()), (0, 2));
+    let due = store.due(later(300_000), 10).await.unwrap();
+    store.done(&due[..1], Closed::Credited, at).await.unwrap();
+    assert_eq!(store.late(at).await.unwrap(), 1);
+    store.done(&due[1..], Closed::Refused(Code::AccountNotFound), at).await.unwrap();
+    assert_eq!(store.late(at).await.unwrap(), 0);
+}
+
 /// Accounts and versions that Redis is to hear of at that time.
 async fn raises(store: &Store, at: Millis) -> Vec<(String, u32)> {
     let raises = store.raises(at, None, 100).await.unwrap();

@@ -342,3 +342,22 @@ pub async fn a_version_that_redis_has_seen_is_overtaken_once(place: &Place) {
     store.delete_account(&by(), &a).await.unwrap();
     assert_eq!(store.overtake(&a, 90).await.unwrap(), None, "a deleted one is found when it comes back");
 }
+
+/// The largest page came without the account that tells of another one: a list of a thousand was the last.
+pub async fn a_page_of_accounts_has_one_more_than_a_thousand(place: &Place) {
+    let store = place.store().await;
+    let rows: Vec<String> =
+        (0..1_003).map(|n| format!("('a{n:04}', 1, 'enabled', 'default', 0, 'UTC', 'v1', 0, 0)")).collect();
+    let sql = format!(
+        "INSERT INTO accounts (account, version, status, price_group, credit_limit, zone, initial_op, created_at, \
+         changed_at) VALUES {}",
+        rows.join(",")
+    );
+    let mut session = store.write().await.unwrap();
+    session.execute(sql.into(), &[]).await.unwrap();
+    session.commit().await.unwrap();
+    let page = store.list_accounts(None, 1_001).await.unwrap();
+    assert_eq!((page.len(), page[1_000].account.as_str()), (1_001, "a1000"));
+    let rest = store.list_accounts(Some(&page[999].account), 1_001).await.unwrap();
+    assert_eq!(rest.iter().map(|policy| policy.account.as_str()).collect::<Vec<_>>(), ["a1000", "a1001", "a1002"]);
+}

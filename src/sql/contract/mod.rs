@@ -116,6 +116,7 @@ contract! {
         a_secret_belongs_to_one_key,
         an_account_has_a_bounded_number_of_keys,
         accounts_are_listed_in_pages,
+        a_page_of_accounts_has_one_more_than_a_thousand,
         a_deleted_account_is_gone_and_can_come_back,
         versions_grow_by_one_under_concurrency,
         a_version_that_redis_has_seen_is_overtaken_once,
@@ -171,6 +172,7 @@ contract! {
         one_call_of_many_makes_the_codes,
         a_code_is_redeemed_once_with_the_credit_that_is_owed,
         one_of_many_accounts_redeems_a_code,
+        a_credit_that_is_posted_uses_its_code_up,
         what_cannot_be_redeemed_says_why_and_counts,
         parallel_guesses_are_bounded_all_the_same,
         codes_are_listed_and_searched,
@@ -180,6 +182,7 @@ contract! {
         what_is_owed_is_due_until_the_ledger_has_it,
         one_of_many_takes_a_credit_that_is_owed,
         a_credit_is_owed_with_its_cause_or_not_at_all,
+        what_is_owed_for_long_is_counted_between_its_looks,
         every_change_of_rules_leaves_its_version_to_be_raised,
         a_version_goes_when_it_was_raised_and_no_newer_one_came,
     }

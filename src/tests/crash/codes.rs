@@ -20,6 +20,7 @@ on_every_backend!(
     a_credit_that_redis_lost_is_credited_again,
     a_credit_whose_name_redis_forgot_is_not_repeated,
     redis_away_for_a_moment_delays_the_credit,
+    a_credit_that_keeps_failing_stays_in_the_gauge,
     one_of_100_wins_on_two_sidecars_and_the_money_is_there_on_both,
 );
 
@@ -127,6 +128,23 @@ fn redis_away_for_a_moment_delays_the_credit(backend: Backend) {
         let sheet = world.quotad.gateway.get("/v1/accounts/a/balance");
         sheet.status == 200 && sheet.json()["balance"] == before + WORTH
     });
+    redeemed_once(&world, &code, &op_id);
+}
+
+/// Looks at it come after 2, 3, 5 and 9 seconds; between them the gauge read 0.
+fn a_credit_that_keeps_failing_stays_in_the_gauge(backend: Backend) {
+    let world = World::with(backend, |setup| setup.set("time_budget_ms", "500"));
+    let (code, op_id) = code(&world);
+    let owed = || metric(&world.quotad, "quotad_credits_owed");
+    world.redis.freeze();
+    world.quotad.gateway.post("/v1/redeem", &ask(&code)).problem(503, "unavailable");
+    eventually("it is owed", SOON, || owed() == 1.0);
+    for _ in 0..50 {
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(owed(), 1.0);
+    }
+    world.redis.thaw();
+    eventually("it is paid", SOON, || owed() == 0.0);
     redeemed_once(&world, &code, &op_id);
 }
 

@@ -16,6 +16,7 @@ on_every_backend!(
     sql_restored_from_before_the_trim_replays_the_tail,
     sql_restored_from_an_earlier_generation_replays_the_tail,
     sql_restored_from_too_old_a_copy_stops_with_an_alarm,
+    codes_and_transfers_of_a_restored_database_are_credited_once,
     torn_append_only_file_restarted_twice_revives_and_drops_nothing,
     total_loss_of_redis_is_rebuilt_from_sql,
     old_copy_of_redis_is_redone,
@@ -87,6 +88,51 @@ fn sql_restored_from_too_old_a_copy_stops_with_an_alarm(backend: Backend) {
     }
     world.charge_new("refused", 1);
     world.audit();
+}
+
+/// The copy knew the code as new and the reward as pending: another account redeemed the one, and the other was moved
+/// a second time.
+fn codes_and_transfers_of_a_restored_database_are_credited_once(backend: Backend) {
+    const USD: i64 = 100_000_000;
+    let mut world = World::new(backend);
+    world.open("b");
+    let admin = |world: &World, path: &str, body: serde_json::Value| told(&world.quotad.admin, path, &body);
+    let made = admin(&world, "/admin/v1/codes", json!({"op_id": "batch", "name": "spring", "amount": 700})).expect(201);
+    let text = |field: &str| made["codes"][0][field].as_str().expect("a text").to_owned();
+    let (code, of_code) = (text("code"), format!("redeem:{}", text("id")));
+    world.quotad.admin.put("/admin/v1/settings/inviter_reward", &json!({"value": 4 * USD})).expect(200);
+    admin(&world, "/admin/v1/provision", json!({"account": "new", "source": "email", "inviter": "a"})).expect(201);
+    world.quotad.kill();
+    world.database.save_as("old");
+    world.quotad = world.setup.start();
+    let redeem = |world: &World, account: &str| {
+        told(&world.quotad.gateway, "/v1/redeem", &json!({"account": account, "code": code}))
+    };
+    let transfer = |world: &World| {
+        let body = json!({"op_id": "t", "amount": 3 * USD});
+        admin(world, "/admin/v1/accounts/a/referrals/transfer", body).expect(200)
+    };
+    redeem(&world, "a").expect(200);
+    assert_eq!(transfer(&world)["pending"], USD);
+    for (op_id, amount) in [(of_code.as_str(), 700), ("referral:t", 3 * USD)] {
+        world.journal.note("a", op_id, amount);
+        world.wait_posted("a", op_id);
+    }
+    let rich = [BEGIN + 700 + 3 * USD, 0, BEGIN + 700 + 3 * USD];
+    world.quotad.kill();
+    world.database.restore_from("old");
+    assert!(!world.is_posted("a", &of_code));
+    world.quotad = world.setup.start();
+    world.wait_posted("a", &of_code);
+    redeem(&world, "b").problem(409, "code_used");
+    assert_eq!(redeem(&world, "a").expect(200)["replayed"], true);
+    let shown = world.quotad.admin.get(&format!("/admin/v1/codes/{}", text("id"))).expect(200);
+    assert_eq!((&shown["status"], &shown["used_by"]), (&json!("used"), &json!("a")));
+    assert_eq!(transfer(&world)["balance"], rich[0]);
+    assert_eq!(transfer(&world)["replayed"], true);
+    assert_eq!(world.quotad.money("a"), rich);
+    world.audit();
+    assert_eq!(world.ledger().of("a", "referral:t").len(), 1, "and none that was rejected");
 }
 
 /// Redis rolls the half script back at its first start but leaves half of it in the file: at the second
