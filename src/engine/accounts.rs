@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::{
     Answer, Engine,
     keys::random_text,
@@ -12,6 +14,7 @@ use super::{
     step::{Done, Step, verdict},
 };
 use crate::quota::{
+    change::{Change, Subject},
     entry::{Kind, LogFields},
     fingerprint::Fingerprint,
     id::{AccountId, Actor, OpId},
@@ -61,26 +64,45 @@ impl Engine {
 
     async fn try_delete_account(&self, by: &Actor, account: &AccountId) -> Step<Done<()>> {
         self.reload(account).await?.ok_or_else(|| no_account(account))?;
-        self.close(by, account).await?;
-        let version = self.policies.delete_account(by, account).await?;
+        let closed = self.close(by, account, &close_op()?).await?.ok_or_else(|| {
+            let detail = "the account has live holds: wait for them to be settled, released or expired";
+            Refusal::new(Code::Conflict, detail)
+        })?;
+        crate::fail_point!("account-closed");
+        let version = self.policies.delete_account(by, account, closed).await?;
         crate::fail_point!("policy-committed");
         self.cache.remove(account);
         if let Some(version) = version {
             self.raise_version(account, version).await?;
         }
+        self.close_rest(by, account).await?;
         Ok(Done::now(()))
     }
 
-    /// Takes what is left. The op id is new each time: a deletion that failed half-way is repeated
-    /// in full, for the account may have been credited since.
-    async fn close(&self, by: &Actor, account: &AccountId) -> Step<()> {
-        let op_id = OpId::new(format!("close:{}", random_text(24)?))
-            .map_err(|bad| Unavailable::Corrupt(format!("an op id of the engine's own {bad}")))?;
+    /// Takes what was credited between the closing and the deletion: a deleted account has no money.
+    async fn close_rest(&self, by: &Actor, account: &AccountId) -> Step<()> {
+        let there = self.counters.read_account(account).await?;
+        if there.is_none_or(|(_, counters)| counters.head.balance == 0) {
+            return Ok(());
+        }
+        let op_id = close_op()?;
+        let Some(balance) = self.close(by, account, &op_id).await? else {
+            tracing::warn!(%account, "the account was deleted while it had live holds; what it has, it keeps");
+            return Ok(());
+        };
+        tracing::warn!(%account, balance, "the account was credited while it was deleted: this was taken away, too");
+        let [before, after] = [balance, 0].map(|balance| json!({"balance": balance}));
+        let change = Change::new(by, "close", Subject::account(account), before, after).with_op(&op_id);
+        Ok(self.policies.record_change(&change).await?)
+    }
+
+    /// Takes what is left, and says how much that was; `None`, and nothing is taken, while holds are live.
+    async fn close(&self, by: &Actor, account: &AccountId, op_id: &OpId) -> Step<Option<i64>> {
         let log = log_blob(&LogFields { by: Some(by.to_string()), ..LogFields::default() });
         let call = AdjustCall {
             account,
             kind: Kind::Close,
-            op_id: &op_id,
+            op_id,
             amount: 0,
             force: false,
             fingerprint: Fingerprint::of("close", &[]),
@@ -93,12 +115,8 @@ impl Engine {
                 continue;
             }
             return match reply.status {
-                Status::Done | Status::Replayed => Ok(()),
-                Status::Idle => Err(Refusal::new(
-                    Code::Conflict,
-                    "the account has live holds: wait for them to be settled, released or expired",
-                )
-                .into()),
+                Status::Done | Status::Replayed => Ok(Some(reply.op.map_or(0, |op| op.amount))),
+                Status::Idle => Ok(None),
                 other => Err(Unavailable::Corrupt(format!("closing an account was answered {other:?}")).into()),
             };
         }
@@ -124,4 +142,10 @@ impl Engine {
         let posted = self.policies.posted(account).await?.unwrap_or_default();
         Ok(self.post_initial(account, posted.initial).await?)
     }
+}
+
+/// New each time: a deletion that failed half-way is repeated in full, for the account may have been credited since.
+fn close_op() -> Result<OpId, Unavailable> {
+    OpId::new(format!("close:{}", random_text(24)?))
+        .map_err(|bad| Unavailable::Corrupt(format!("an op id of the engine's own {bad}")))
 }

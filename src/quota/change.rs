@@ -86,10 +86,13 @@ impl Change {
         Self::new(by, "put", Subject::account(&after.account), before.map(account_doc), doc)
     }
 
-    /// An account was deleted, with its keys; what each was stands in its own rows.
+    /// An account was deleted, with its keys (what each was stands in its own rows), the balance that was taken away
+    /// and the rewards that were pending.
     #[must_use]
-    pub fn delete_account(by: &Actor, before: &Policy) -> Self {
+    pub fn delete_account(by: &Actor, before: &Policy, balance: i64, referral_pending: i64) -> Self {
         let mut doc = account_doc(before);
+        doc["balance"] = balance.into();
+        doc["referral_pending"] = referral_pending.into();
         let mut keys: Vec<&str> = before.keys.keys().map(KeyId::as_str).collect();
         keys.sort_unstable();
         doc["keys"] = keys.into();

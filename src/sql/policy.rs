@@ -88,7 +88,7 @@ impl PolicyStore for Store {
         }
     }
 
-    async fn delete_account(&self, by: &Actor, account: &AccountId) -> Result<Option<u32>, StoreError> {
+    async fn delete_account(&self, by: &Actor, account: &AccountId, closed: i64) -> Result<Option<u32>, StoreError> {
         let mut session = self.write().await?;
         let Some(policy) = self.load_to_change(&mut *session, account).await? else { return Ok(None) };
         let (version, now) = (policy.version, local_now());
@@ -102,8 +102,8 @@ impl PolicyStore for Store {
             )
             .await?;
         raise(&mut *session, self.backend.dialect(), account, version, now).await?;
-        referrals::forfeit(&mut *session, account).await?;
-        changes::record(&mut *session, &Change::delete_account(by, &policy), now).await?;
+        let forfeited = referrals::forfeit(&mut *session, self.backend.dialect(), by, account, now).await?;
+        changes::record(&mut *session, &Change::delete_account(by, &policy, closed, forfeited), now).await?;
         session.commit().await?;
         Ok(Some(version))
     }

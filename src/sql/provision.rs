@@ -32,7 +32,7 @@ impl Store {
         let Some(blank) = blank_of(&mut *session, self.backend.dialect(), &ask.account, &self.zone, now).await? else {
             return before(&mut *session, ask).await;
         };
-        let bonus = match self.refer(&mut *session, ask, now).await? {
+        let bonus = match self.refer(&mut *session, by, ask, now).await? {
             Some(bonus) => bonus,
             None => return Ok(Provisioned::NoInviter),
         };
@@ -77,6 +77,7 @@ impl Store {
     async fn refer(
         &self,
         session: &mut dyn Session,
+        by: &Actor,
         ask: &Provisioning,
         now: Millis,
     ) -> Result<Option<i64>, StoreError> {
@@ -84,7 +85,7 @@ impl Store {
         if load_one(session, inviter).await?.is_none() {
             return Ok(None);
         }
-        let first = referrals::add(session, self.backend.dialect(), inviter, ask, now).await?;
+        let first = referrals::add(session, self.backend.dialect(), by, inviter, ask, now).await?;
         Ok(Some(if first { ask.terms.invitee_reward } else { 0 }))
     }
 }

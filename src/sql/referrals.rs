@@ -1,5 +1,7 @@
 //! Referrals: who invited whom, and what the inviter may move to its balance.
 
+use serde_json::{Value as Json, json};
+
 use super::{
     changes,
     outbox::owe,
@@ -28,6 +30,7 @@ const PAGE_MAX: u32 = 1001;
 pub(super) async fn add(
     session: &mut dyn Session,
     dialect: &Dialect,
+    by: &Actor,
     inviter: &AccountId,
     ask: &Provisioning,
     now: Millis,
@@ -53,14 +56,45 @@ pub(super) async fn add(
     let reward = ask.terms.inviter_reward;
     let add = "UPDATE referral_balances SET pending = pending + ?, history = history + ? WHERE account = ?";
     session.execute(add.into(), &[reward.into(), reward.into(), inviter.as_str().into()]).await?;
+    if reward > 0 {
+        let [pending, history] = sums(session, inviter, "").await?;
+        let mut after = doc(pending, history);
+        after["invitee"] = invitee.into();
+        let before = doc(pending - reward, history - reward);
+        let change = Change::new(by, "reward", Subject::account(inviter), before, after);
+        changes::record(session, &change, now).await?;
+    }
     Ok(true)
 }
 
-/// What is pending of an account that is being deleted goes with it.
-pub(super) async fn forfeit(session: &mut dyn Session, account: &AccountId) -> Result<(), StoreError> {
-    let sql = "UPDATE referral_balances SET pending = 0 WHERE account = ?";
-    session.execute(sql.into(), &[account.as_str().into()]).await?;
-    Ok(())
+/// What is pending of an account that is being deleted goes with it: how much that was.
+pub(super) async fn forfeit(
+    session: &mut dyn Session,
+    dialect: &Dialect,
+    by: &Actor,
+    account: &AccountId,
+    now: Millis,
+) -> Result<i64, StoreError> {
+    let [pending, history] = sums(session, account, dialect.for_update).await?;
+    if pending > 0 {
+        let sql = "UPDATE referral_balances SET pending = 0 WHERE account = ?";
+        session.execute(sql.into(), &[account.as_str().into()]).await?;
+        let change = Change::new(by, "forfeit", Subject::account(account), doc(pending, history), doc(0, history));
+        changes::record(session, &change, now).await?;
+    }
+    Ok(pending)
+}
+
+/// An account's rewards for the audit.
+fn doc(pending: i64, history: i64) -> Json {
+    json!({"referral_pending": pending, "referral_history": history})
+}
+
+/// Pending, and all there ever was.
+async fn sums(session: &mut dyn Session, account: &AccountId, for_update: &str) -> Result<[i64; 2], StoreError> {
+    let sql = format!("SELECT pending, history FROM referral_balances WHERE account = ?{for_update}");
+    let rows = session.fetch(sql.into(), &[account.as_str().into()]).await?;
+    rows.first().map_or(Ok([0, 0]), |row| Ok([row.int(0)?, row.int(1)?]))
 }
 
 /// `None`: no such account.
@@ -74,12 +108,7 @@ pub(super) async fn of(
         return Ok(None);
     }
     let id = account.as_str();
-    let sums = "SELECT pending, history FROM referral_balances WHERE account = ?";
-    let sums = session.fetch(sums.into(), &[id.into()]).await?;
-    let [pending, history] = match sums.first() {
-        Some(row) => [row.int(0)?, row.int(1)?],
-        None => [0, 0],
-    };
+    let [pending, history] = sums(session, account, "").await?;
     let page = "SELECT invitee, source, reward, bonus, at FROM referrals WHERE inviter = ? AND invitee > ? \
                 ORDER BY invitee LIMIT ?";
     let values = [id.into(), cursor.map_or("", AccountId::as_str).into(), most.min(PAGE_MAX).into()];
@@ -113,7 +142,7 @@ pub(super) async fn transfer(
     if !is_alive(session, &ask.account, dialect.for_update).await? {
         return Ok(Transferred::NoAccount);
     }
-    let pending = lock_pending(session, dialect, &ask.account).await?;
+    let [pending, history] = sums(session, &ask.account, dialect.for_update).await?;
     let id = ask.account.as_str();
     let known = "SELECT amount, credit_op FROM referral_transfers WHERE account = ? AND op_id = ?";
     let known = session.fetch(known.into(), &[id.into(), ask.op_id.as_str().into()]).await?;
@@ -139,7 +168,7 @@ pub(super) async fn transfer(
     let owed = owed(ask, ask.credit_op.clone());
     owe(session, &owed, now).await?;
     let left = pending - ask.amount;
-    let [before, after] = [pending, left].map(|pending| serde_json::json!({"referral_pending": pending}));
+    let [before, after] = [pending, left].map(|pending| doc(pending, history));
     let change = Change::new(by, "transfer", Subject::account(&ask.account), before, after).with_op(&ask.op_id);
     changes::record(session, &change, now).await?;
     Ok(Transferred::Done { owed, pending: left, first: true })
@@ -147,10 +176,4 @@ pub(super) async fn transfer(
 
 fn owed(ask: &Transfer, op_id: OpId) -> Owed {
     Owed { account: ask.account.clone(), op_id, kind: CreditKind::Referral, amount: ask.amount, note: None }
-}
-
-async fn lock_pending(session: &mut dyn Session, dialect: &Dialect, account: &AccountId) -> Result<i64, StoreError> {
-    let sql = format!("SELECT pending FROM referral_balances WHERE account = ?{}", dialect.for_update);
-    let rows = session.fetch(sql.into(), &[account.as_str().into()]).await?;
-    rows.first().map_or(Ok(0), |row| row.int(0))
 }

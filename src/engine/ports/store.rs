@@ -84,8 +84,9 @@ pub trait PolicyStore: Changes + Onboarding + SettingStore {
     ) -> Result<(Policy, bool), StoreError>;
     /// Policies in order of account id, after `cursor`.
     async fn list_accounts(&self, cursor: Option<&AccountId>, most: u32) -> Result<Vec<Policy>, StoreError>;
-    /// The version after deletion; `None` when there was none. Ledger rows stay.
-    async fn delete_account(&self, by: &Actor, account: &AccountId) -> Result<Option<u32>, StoreError>;
+    /// The version after deletion; `None` when there was none. Ledger rows stay. `closed` is the balance that was
+    /// taken away, for the audit.
+    async fn delete_account(&self, by: &Actor, account: &AccountId, closed: i64) -> Result<Option<u32>, StoreError>;
     /// Raises a living account's version above `seen` when it is below, with a row of the audit; the new version.
     /// `None`: it is not below, or there is no such account.
     async fn overtake(&self, account: &AccountId, seen: u32) -> Result<Option<u32>, StoreError>;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use smallvec::smallvec;
 
 use super::{
     account, by, done,
-    fake::{Fake, record, reply},
+    fake::{Fake, record, reply, with_op},
     key, op, policy, refused, reservation, with_key,
 };
 use crate::{
@@ -74,6 +75,25 @@ async fn an_account_with_live_holds_is_not_deleted() {
     assert!(closes[0] != closes[1] && closes[0].starts_with("close:"));
     assert_eq!(refused(engine.account(&account()).await.unwrap()).code, Code::AccountNotFound);
     assert_eq!(refused(engine.delete_account(&by(), &account()).await.unwrap()).code, Code::AccountNotFound);
+}
+
+/// A credit between the closing in Redis and the deletion in SQL left money in a deleted account.
+#[tokio::test]
+async fn what_is_credited_while_an_account_is_deleted_is_taken_away_too() {
+    let (fake, engine) = Fake::new(|world, seen| match seen.kind {
+        Some(Kind::Close) if world.count("delete") == 0 => with_op(Status::Done, 500, seen.fingerprint),
+        Some(Kind::Close) => with_op(Status::Done, 70, seen.fingerprint),
+        _ => reply(Status::Done),
+    });
+    let head = Head { version: 1, balance: 70, ..Head::default() };
+    fake.set(|world| world.counters = Some(AccountCounters { head, ..AccountCounters::default() }));
+    done(engine.delete_account(&by(), &account()).await.unwrap());
+    let closes: Vec<_> = fake.seen("adjust").into_iter().map(|seen| seen.id).collect();
+    assert!(closes.len() == 2 && closes[0] != closes[1], "{closes:?}");
+    let world = fake.state.lock().unwrap();
+    let told = &world.changes[0];
+    assert_eq!((told.what, told.op_id.as_ref().unwrap().as_str()), ("close", closes[1].as_str()));
+    assert_eq!((&told.before, &told.after), (&Some(json!({"balance": 70})), &Some(json!({"balance": 0}))));
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ impl PolicyStore for Nobody {
     async fn list_accounts(&self, _: Option<&AccountId>, _: u32) -> Result<Vec<Policy>, StoreError> {
         lost()
     }
-    async fn delete_account(&self, _: &Actor, _: &AccountId) -> Result<Option<u32>, StoreError> {
+    async fn delete_account(&self, _: &Actor, _: &AccountId, _: i64) -> Result<Option<u32>, StoreError> {
         lost()
     }
     async fn overtake(&self, _: &AccountId, _: u32) -> Result<Option<u32>, StoreError> {

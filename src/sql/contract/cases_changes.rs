@@ -37,7 +37,7 @@ pub async fn every_change_has_a_row(place: &Place) {
     store.put_key(&by(), &id, &key("l"), &KeyPatch::default()).await.unwrap();
     store.delete_key(&ada, &id, &key("l")).await.unwrap();
     assert_eq!(store.put_tariff(&ada, b"{}", "list.json", None).await.unwrap(), 1);
-    store.delete_account(&ada, &id).await.unwrap();
+    store.delete_account(&ada, &id, 0).await.unwrap();
     let rows = all(&store, None).await;
     let expected = [
         ("delete", "account/a"),
@@ -71,7 +71,7 @@ pub async fn what_is_refused_has_no_row(place: &Place) {
     assert!(store.put_account(&by(), &id, &bad).await.is_err());
     assert!(store.put_account(&by(), &account("b"), &bad).await.is_err());
     assert_eq!(store.delete_key(&by(), &id, &key("k")).await.unwrap(), None);
-    assert_eq!(store.delete_account(&by(), &account("b")).await.unwrap(), None);
+    assert_eq!(store.delete_account(&by(), &account("b"), 0).await.unwrap(), None);
     assert_eq!(told(&all(&store, None).await), [("put", "account/a")]);
 }
 

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde_json::json;
+
 use super::{
     Place, made,
     made::{account, key, limit, op},
@@ -183,7 +185,7 @@ pub async fn another_provisioning_of_an_account_is_refused_and_names_the_field(p
     assert_eq!(refused(&store, &asked("made")).await, Some("account"));
 
     // A deleted account may be provisioned anew, in any way.
-    store.delete_account(&Actor::admin(), &account("ann")).await.unwrap();
+    store.delete_account(&Actor::admin(), &account("ann"), 0).await.unwrap();
     let (policy, _, first) = provision(&store, &other).await;
     assert!(first && policy.version > 1);
     assert_eq!(refused(&store, &asked("ann")).await, Some("source"), "the present life counts");
@@ -194,7 +196,7 @@ pub async fn what_cannot_be_provisioned_leaves_nothing(place: &Place) {
     let store = place.store().await;
     assert_eq!(refused(&store, &invited("ann", "nobody")).await, None);
     provision(&store, &asked("gone")).await;
-    store.delete_account(&Actor::admin(), &account("gone")).await.unwrap();
+    store.delete_account(&Actor::admin(), &account("gone"), 0).await.unwrap();
     assert_eq!(refused(&store, &invited("ann", "gone")).await, None);
     let with_key = |name: &str| Provisioning {
         key: Some((key("k"), KeyPatch { secret_sha256: Some([7; 32]), ..KeyPatch::default() })),
@@ -242,7 +244,7 @@ pub async fn a_name_is_invited_once(place: &Place) {
     assert_eq!((grant.initial_balance, grant.bonus), (700, 30));
     assert_eq!(initial(&store, "ann").await, Some(730));
     for by in ["inviter", "other"] {
-        store.delete_account(&Actor::admin(), &account("ann")).await.unwrap();
+        store.delete_account(&Actor::admin(), &account("ann"), 0).await.unwrap();
         let (_, grant, first) = provision(&store, &invited("ann", by)).await;
         assert_eq!((grant.bonus, first), (0, true));
     }
@@ -303,6 +305,8 @@ pub async fn rewards_are_moved_all_or_nothing_and_once(place: &Place) {
     assert_eq!(store.transfer(&by, &nobody).await.unwrap(), Transferred::NoAccount);
     let rows = store.changes(Some("account/inviter"), None, 1).await.unwrap();
     assert_eq!((rows[0].what.as_str(), rows[0].op_id.as_deref()), ("transfer", Some("t")));
+    let rewards = |pending: i64| Some(json!({"referral_pending": pending, "referral_history": 150}));
+    assert_eq!((&rows[0].before, &rows[0].after), (&rewards(150), &rewards(50)));
 }
 
 pub async fn transfers_at_once_never_move_more_than_is_pending(place: &Place) {
@@ -327,11 +331,29 @@ pub async fn transfers_at_once_never_move_more_than_is_pending(place: &Place) {
 
 pub async fn what_is_pending_goes_with_the_account(place: &Place) {
     let store = rewarded(place).await;
-    store.delete_account(&Actor::admin(), &account("inviter")).await.unwrap();
+    store.delete_account(&Actor::admin(), &account("inviter"), 12).await.unwrap();
+    told_of_rewards(&store).await;
     assert_eq!(store.referrals(&account("inviter"), None, 10).await.unwrap(), None);
     let gone = store.transfer(&Actor::admin(), &transfer_of(100, "t")).await.unwrap();
     assert_eq!(gone, Transferred::NoAccount);
     provision(&store, &asked("inviter")).await;
     let found = referrals(&store, "inviter").await;
     assert_eq!((found.pending, found.history, found.invitees.len()), (0, 150, 3), "what was, is told");
+}
+
+/// Rewards appeared and vanished without a row of the audit.
+async fn told_of_rewards(store: &Store) {
+    let rows = store.changes(Some("account/inviter"), None, 100).await.unwrap();
+    let find = |what: &str| rows.iter().filter(|row| row.what == what).collect::<Vec<_>>();
+    let rewards = |pending: i64, history: i64| json!({"referral_pending": pending, "referral_history": history});
+    let [last, second, first] = find("reward")[..] else { panic!("{rows:?}") };
+    assert_eq!(first.before, Some(rewards(0, 0)));
+    assert_eq!(second.before, Some(rewards(50, 50)));
+    let after = json!({"referral_pending": 150, "referral_history": 150, "invitee": "c"});
+    assert_eq!((&last.before, &last.after), (&Some(rewards(100, 100)), &Some(after)));
+    let [forfeit] = find("forfeit")[..] else { panic!("{rows:?}") };
+    assert_eq!((&forfeit.before, &forfeit.after), (&Some(rewards(150, 150)), &Some(rewards(0, 150))));
+    let [deleted] = find("delete")[..] else { panic!("{rows:?}") };
+    let before = deleted.before.as_ref().unwrap();
+    assert_eq!((&before["balance"], &before["referral_pending"]), (&json!(12), &json!(150)));
 }

@@ -146,7 +146,7 @@ pub async fn every_change_of_rules_leaves_its_version_to_be_raised(place: &Place
     expect(4, "no key").await;
     store.put_quotas(&by(), &a, &[], Month::Calendar).await.unwrap();
     expect(5, "platform quotas").await;
-    store.delete_account(&by(), &a).await.unwrap();
+    store.delete_account(&by(), &a, 0).await.unwrap();
     expect(6, "deleted").await;
     let refused = store.delete_key(&by(), &a, &key("k")).await.unwrap();
     assert!(refused.is_none());

@@ -206,7 +206,7 @@ pub async fn accounts_are_listed_in_pages(place: &Place) {
         store.put_account(&by(), &account(id), &AccountPatch::default()).await.unwrap();
         store.put_key(&by(), &account(id), &key(id), &KeyPatch::default()).await.unwrap();
     }
-    store.delete_account(&by(), &account("b")).await.unwrap();
+    store.delete_account(&by(), &account("b"), 0).await.unwrap();
     let page = store.list_accounts(None, 3).await.unwrap();
     let names: Vec<&str> = page.iter().map(|policy| policy.account.as_str()).collect();
     assert_eq!(names, ["A", "a", "c"]);
@@ -219,14 +219,14 @@ pub async fn accounts_are_listed_in_pages(place: &Place) {
 pub async fn a_deleted_account_is_gone_and_can_come_back(place: &Place) {
     let store = place.store().await;
     let id = account("a");
-    assert_eq!(store.delete_account(&by(), &id).await.unwrap(), None);
+    assert_eq!(store.delete_account(&by(), &id, 0).await.unwrap(), None);
     let limits = Some(vec![limit("x", Period::Day, Some(1))]);
     let patch = AccountPatch { limits, credit_limit: Some(5), initial_balance: Some(10), ..AccountPatch::default() };
     store.put_account(&by(), &id, &patch).await.unwrap();
     let secret = KeyPatch { secret_sha256: Some([1; 32]), ..KeyPatch::default() };
     store.put_key(&by(), &id, &key("k"), &secret).await.unwrap();
-    assert_eq!(store.delete_account(&by(), &id).await.unwrap(), Some(3));
-    assert_eq!(store.delete_account(&by(), &id).await.unwrap(), None);
+    assert_eq!(store.delete_account(&by(), &id, 0).await.unwrap(), Some(3));
+    assert_eq!(store.delete_account(&by(), &id, 0).await.unwrap(), None);
     assert_eq!(store.policy(&id).await.unwrap(), None);
     assert_eq!(store.secret(&[1; 32]).await.unwrap(), None);
     assert_eq!(store.put_key(&by(), &id, &key("k"), &secret).await.unwrap(), None);
@@ -339,7 +339,7 @@ pub async fn a_version_that_redis_has_seen_is_overtaken_once(place: &Place) {
     let told: Vec<_> = told.iter().filter(|row| row.what == "overtake").collect();
     assert_eq!((told.len(), told[0].by.as_str()), (1, "quotad"));
     assert_eq!((&told[0].before, &told[0].after), (&Some(json!({"version": 1})), &Some(json!({"version": 41}))));
-    store.delete_account(&by(), &a).await.unwrap();
+    store.delete_account(&by(), &a, 0).await.unwrap();
     assert_eq!(store.overtake(&a, 90).await.unwrap(), None, "a deleted one is found when it comes back");
 }
 

@@ -231,7 +231,7 @@ pub async fn usage_outlives_keys_limits_and_the_account(place: &Place) {
     let before = posted(&store, "a").await.counters;
     store.put_account(&by(), &id, &limits(Vec::new())).await.unwrap();
     store.delete_key(&by(), &id, &key("k")).await.unwrap();
-    store.delete_account(&by(), &id).await.unwrap();
+    store.delete_account(&by(), &id, 0).await.unwrap();
     post(&store, vec![settle("a", "r2", 1, Some("k"))]).await;
     store.put_account(&by(), &id, &limits(vec![rule])).await.unwrap();
     store.put_key(&by(), &id, &key("k"), &KeyPatch::default()).await.unwrap();

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{database::Backend, world::World};
+use super::{
+    database::Backend,
+    world::{BEGIN, World},
+};
 use crate::harness::{Sidecar, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -16,6 +19,7 @@ on_every_backend!(
     a_key_deleted_by_a_sidecar_that_died_is_refused_by_the_other,
     a_key_disabled_by_a_sidecar_that_died_is_refused_by_the_other,
     an_account_deleted_by_a_sidecar_that_died_is_refused_by_the_other,
+    what_is_credited_while_an_account_is_deleted_is_taken_away_too,
     a_key_disabled_while_redis_was_away_is_refused_everywhere,
     rules_of_a_restored_database_are_in_force_again,
 );
@@ -74,6 +78,31 @@ fn an_account_deleted_by_a_sidecar_that_died_is_refused_by_the_other(backend: Ba
     with_key(&world);
     dies_at(&world, "DELETE", "/admin/v1/accounts/b", &Value::Null);
     heard(&world, &world.quotad, "account_not_found");
+}
+
+/// The credit comes after the balance was taken, and before SQL has deleted the account.
+fn what_is_credited_while_an_account_is_deleted_is_taken_away_too(backend: Backend) {
+    let world = World::new(backend);
+    world.open("b");
+    let slow = world.another().variable("FAILPOINTS", "account-closed=sleep(2000)").start();
+    std::thread::scope(|scope| {
+        let deleted = scope.spawn(|| slow.admin.delete("/admin/v1/accounts/b").expect(204));
+        eventually("its balance was taken", SOON, || world.quotad.money("b")[0] == 0);
+        let credit = json!({"op_id": "late", "amount": 70});
+        world.quotad.admin.post("/admin/v1/accounts/b/credit", &credit).expect(200);
+        deleted.join().expect("it is deleted");
+    });
+    eventually("SQL has all of it", SOON, || {
+        let ledger = world.ledger();
+        let closed: Vec<i64> = ledger.rows.iter().filter(|row| row.op_id.starts_with("close:")).map(|row| row.balance).collect();
+        closed == [-BEGIN, -70] && ledger.accounts["b"][0] == 0
+    });
+    let told = world.quotad.admin.get("/admin/v1/audit?subject=account/b").expect(200);
+    let before = |what: &str| {
+        let rows = told["changes"].as_array().expect("a list");
+        rows.iter().find(|row| row["what"] == what).map(|row| row["before"]["balance"].clone())
+    };
+    assert_eq!((before("delete"), before("close")), (Some(json!(BEGIN)), Some(json!(70))));
 }
 
 fn a_key_disabled_while_redis_was_away_is_refused_everywhere(backend: Backend) {

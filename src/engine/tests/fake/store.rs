@@ -55,7 +55,7 @@ impl PolicyStore for Fake {
         Ok(page)
     }
 
-    async fn delete_account(&self, _: &Actor, account: &AccountId) -> Result<Option<u32>, StoreError> {
+    async fn delete_account(&self, _: &Actor, account: &AccountId, _: i64) -> Result<Option<u32>, StoreError> {
         self.note("delete", account.as_str());
         Ok(self.state.lock().unwrap().policies.remove(account).map(|policy| policy.version + 1))
     }
