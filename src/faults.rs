@@ -13,6 +13,7 @@
 //! | `restored` | its tombstones are back, it is still fenced |
 //! | `operation-done` | a credit or debit is done in Redis, the audit has no row of it |
 //! | `account-closed` | Redis has taken an account's balance, SQL has the account still |
+//! | `reset-done` | a window was reset in Redis, the audit has no row of it |
 //! | `policy-committed` | SQL has other rules of an account, Redis has not heard of them |
 //! | `provisioned` | SQL has a new account, Redis does not know |
 //! | `transferred` | SQL owes a reward that was moved, Redis does not know |

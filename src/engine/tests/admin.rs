@@ -20,7 +20,7 @@ use crate::{
     quota::{
         clock::local_now,
         counter::{AccountCounters, Head, KeyCounter, WindowCounter},
-        entry::Kind,
+        entry::{Entry, Kind, WindowDelta},
         id::AccountId,
         limit::{GroupField, Limit, Metric, Period},
         policy::KeyPolicy,
@@ -130,7 +130,12 @@ fn day(cap: i64) -> Limit {
 }
 
 fn used_yesterday(used: i64) -> AccountCounters {
-    let start_s = u32::try_from(local_now().seconds() - 86_400).unwrap();
+    used_since(86_400, used)
+}
+
+/// In a window that began so many seconds ago.
+fn used_since(age_s: i64, used: i64) -> AccountCounters {
+    let start_s = u32::try_from(local_now().seconds() - age_s).unwrap();
     let counter = WindowCounter { code: day(0).code(), start_s, used, held: 0 };
     AccountCounters {
         head: Head { version: 2, balance: 500, held: 100, used: 40, requests: 3, ..Head::default() },
@@ -174,11 +179,8 @@ async fn reservations_are_looked_up_in_redis_then_in_the_ledger() {
     done(look_up().await.unwrap());
 }
 
-#[tokio::test]
-async fn a_reset_names_its_counter_and_what_it_cleared() {
-    let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
-    fake.set(|world| world.counters = Some(used_yesterday(800)));
-    let ask = Reset {
+fn daily_reset() -> Reset {
+    Reset {
         account: account(),
         key: None,
         platform: "openai".into(),
@@ -186,9 +188,61 @@ async fn a_reset_names_its_counter_and_what_it_cleared() {
         metric: Metric::Cost,
         period: Period::Day,
         op_id: op("x"),
+    }
+}
+
+/// The reset of a window that was over told, and audited, what was used in it when it was open.
+#[tokio::test]
+async fn a_window_that_is_over_has_nothing_to_clear() {
+    let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
+    fake.set(|world| world.counters = Some(used_yesterday(800)));
+    assert_eq!(done(engine.reset(&by(), &daily_reset()).await.unwrap()).0.cleared, 0);
+    assert_eq!(fake.state.lock().unwrap().changes.len(), 1);
+    assert_eq!(fake.state.lock().unwrap().changes[0].before.as_ref().unwrap()["used"], 0);
+}
+
+/// The audit's row was lost when SQL did not answer after Redis: every call was a new one.
+#[tokio::test]
+async fn a_repeated_reset_tells_what_the_first_one_cleared() {
+    let (fake, engine) = Fake::new(|_, _| reply(Status::Replayed));
+    let start_s = u32::try_from(local_now().seconds() / 86_400 * 86_400).unwrap();
+    let delta = WindowDelta { field: GroupField::new("openai", "*", None), code: day(0).code(), start_s, used: -800 };
+    let entry = Entry {
+        kind: Kind::Reset,
+        at: local_now(),
+        balance: 0,
+        used: 0,
+        requests: 0,
+        tokens: 0,
+        account: account(),
+        op_id: op("x"),
+        record: None,
+        windows: vec![delta],
+        log: br#"{"platform":"openai","model":"*"}"#.to_vec(),
     };
+    fake.set(|world| (world.counters, world.operation) = (Some(used_since(0, 5)), Some(entry)));
+    let (answer, replayed) = done(engine.reset(&by(), &daily_reset()).await.unwrap());
+    assert_eq!((answer.cleared, replayed, fake.seen("reset").len()), (800, true, 0), "the ledger knows it");
+    let told = fake.state.lock().unwrap().changes[0].clone();
+    assert_eq!((told.what, told.op_id, &told.before.unwrap()["used"]), ("reset", Some(op("x")), &json!(800)));
+    for (other, field) in [
+        (Reset { platform: "gemini".into(), ..daily_reset() }, "platform"),
+        (Reset { model: "m".into(), ..daily_reset() }, "model"),
+        (Reset { period: Period::Week, ..daily_reset() }, "period"),
+    ] {
+        let refusal = refused(engine.reset(&by(), &other).await.unwrap());
+        assert_eq!((refusal.code, refusal.field), (Code::Conflict, Some(field)));
+    }
+}
+
+#[tokio::test]
+async fn a_reset_names_its_counter_and_what_it_cleared() {
+    let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
+    fake.set(|world| world.counters = Some(used_since(0, 800)));
+    let ask = daily_reset();
     assert_eq!(done(engine.reset(&by(), &ask).await.unwrap()).0.cleared, 800);
     assert_eq!(fake.seen("reset")[0].id, GroupField::new("openai", "*", None).as_str());
+    assert_eq!(fake.state.lock().unwrap().changes[0].before.as_ref().unwrap()["used"], 800);
     let unknown = Reset { key: Some(key("k")), ..ask.clone() };
     assert_eq!(refused(engine.reset(&by(), &unknown).await.unwrap()).code, Code::KeyNotFound);
     let none = Reset { metric: Metric::Concurrency, period: Period::None, ..ask };

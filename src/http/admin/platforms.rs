@@ -3,7 +3,7 @@
 use crate::{
     engine::{platforms::QuotaState, reset::Reset},
     http::{
-        admin::reset::own_op_id,
+        admin::reset::op_id,
         answer::{Answer, Handled},
         error::{Problem, Word},
         gateway::done,
@@ -15,7 +15,7 @@ use crate::{
         },
     },
     quota::{
-        id::{AccountId, Platform},
+        id::{AccountId, OpId, Platform},
         limit::Metric,
         platform::window_of,
     },
@@ -55,7 +55,9 @@ pub(super) async fn reset(call: &Call<'_>, account: &str) -> Handled {
     if periods.is_empty() {
         return Err(no_quota(&account, &ask.platform));
     }
-    for period in periods {
+    let op_id = op_id(call, ask.op_id)?;
+    let mut all_replayed = true;
+    for (place, period) in periods.into_iter().enumerate() {
         let reset = Reset {
             account: account.clone(),
             key: None,
@@ -63,12 +65,21 @@ pub(super) async fn reset(call: &Call<'_>, account: &str) -> Handled {
             model: "*".into(),
             metric: Metric::Cost,
             period,
-            op_id: own_op_id(),
+            op_id: op_id_of(&op_id, place)?,
         };
-        done(engine.reset(&call.actor()?, &reset).await)?;
+        let (_, replayed) = done(engine.reset(&call.actor()?, &reset).await)?;
+        all_replayed &= replayed;
     }
     let quota = quota_of(call, &account, &ask.platform).await?;
-    Ok(Answer::ok(&PlatformQuotaShown::of(&quota, engine.scale())))
+    Ok(Answer::ok(&PlatformQuotaShown::of(&quota, engine.scale())).replayed(all_replayed))
+}
+
+/// Of the reset of one of a window's limits: each is an operation of its own.
+fn op_id_of(op_id: &OpId, place: usize) -> Result<OpId, Problem> {
+    if place == 0 {
+        return Ok(op_id.clone());
+    }
+    OpId::new(format!("{op_id}.{place}")).map_err(|bad| Problem::invalid("op_id", format!("op_id {bad}")))
 }
 
 async fn shown(call: &Call<'_>, account: &AccountId) -> Handled {

@@ -5,7 +5,7 @@ use crate::{
     http::{
         answer::{Answer, Handled},
         error::Problem,
-        gateway::done,
+        gateway::{done, id_of, idempotency_key},
         path,
         request_id::random,
         route::Call,
@@ -31,13 +31,16 @@ pub(super) async fn answer(call: &Call<'_>, account: &str) -> Handled {
         model: ask.model.map_or("*".into(), |model| model.as_str().into()),
         metric,
         period: ask.period.0,
-        op_id: own_op_id(),
+        op_id: op_id(call, ask.op_id)?,
     };
-    let (reset, _) = done(call.service.engine.reset(&call.actor()?, &reset).await).map_err(Problem::missing)?;
-    Ok(Answer::ok(&report::ResetDone { account: &reset.account, outcome: "reset", cleared: reset.cleared }))
+    let (reset, replayed) = done(call.service.engine.reset(&call.actor()?, &reset).await).map_err(Problem::missing)?;
+    let shown =
+        report::ResetDone { account: &reset.account, outcome: "reset", cleared: reset.cleared, replayed };
+    Ok(Answer::ok(&shown).replayed(replayed))
 }
 
-/// A new id for a reset: nobody repeats one.
-pub(super) fn own_op_id() -> OpId {
-    OpId::new(format!("reset-{:032x}", random())).expect("hexadecimal digits are id characters")
+/// The caller's id of a reset, or a new one: that reset is repeated by nobody.
+pub(super) fn op_id(call: &Call<'_>, body: Option<OpId>) -> Result<OpId, Problem> {
+    let made_up = || OpId::new(format!("reset-{:032x}", random())).expect("hexadecimal digits are id characters");
+    Ok(id_of("op_id", body, idempotency_key(call.headers)?)?.unwrap_or_else(made_up))
 }

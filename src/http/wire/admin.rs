@@ -90,6 +90,8 @@ request!(
 request!(
     /// Start a window's usage anew.
     Reset {
+        /// Names the reset, so that it may be repeated. May come in the header `Idempotency-Key`.
+        op_id: Option<OpId>,
         platform: Platform,
         /// Default `*`.
         model: Option<Model>,

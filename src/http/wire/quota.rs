@@ -19,7 +19,7 @@ use crate::{
     quota::{
         clock::Millis,
         defaults::{Defaults, Layer},
-        id::{AccountId, Platform},
+        id::{AccountId, OpId, Platform},
         platform::{Caps, PlatformQuota},
         usd::{self, Scale},
     },
@@ -66,6 +66,8 @@ request!(
 request!(
     /// Start one window of a platform quota anew.
     PlatformQuotaReset {
+        /// Names the reset, so that it may be repeated. May come in the header `Idempotency-Key`.
+        op_id: Option<OpId>,
         platform: Platform,
         window: word::Window,
     }

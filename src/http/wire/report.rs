@@ -139,6 +139,9 @@ pub(crate) struct ResetDone<'a> {
     pub(crate) outcome: &'static str,
     /// Usage taken off the window.
     pub(crate) cleared: i64,
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) replayed: bool,
 }
 
 /// One reservation as it stands.

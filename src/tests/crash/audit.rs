@@ -38,3 +38,30 @@ fn the_ledger_says_who_moved_money_when_the_audit_could_not() {
         [database, wal].iter().any(|bytes| bytes.windows(entry.len()).any(|window| window == entry))
     });
 }
+
+/// The row was lost for good: every call of a reset was a new one.
+#[test]
+fn a_reset_that_the_audit_missed_is_told_by_the_same_call() {
+    let setup = Setup::default();
+    let mut dead = setup.clone().variable("FAILPOINTS", "reset-done=panic").start();
+    dead.account("m", json!({"initial_balance": 100, "limits": [{"platform": "openai", "period": "day", "cap": 90}]}));
+    let charge = |id: &str, amount: i64| json!({"account": "m", "id": id, "platform": "openai", "amount": amount});
+    dead.gateway.post("/v1/charge", &charge("c1", 30)).expect(200);
+    let ask = json!({"op_id": "again", "platform": "openai", "period": "day"}).to_string();
+    let path = "/admin/v1/accounts/m/reset";
+    assert!(dead.admin.try_call("POST", path, &[], ask.as_bytes()).is_err());
+    dead.wait_end(Duration::from_secs(5));
+    let quotad = setup.start();
+    quotad.gateway.post("/v1/charge", &charge("c2", 7)).expect(200);
+    for _ in 0..2 {
+        let again = quotad.admin.call("POST", path, &[("X-Quota-Actor", "ada")], ask.as_bytes());
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        let again = again.expect(200);
+        assert_eq!((&again["replayed"], &again["cleared"]), (&json!(true), &json!(30)));
+    }
+    let resets: Vec<Value> = rows(&quotad).into_iter().filter(|row| row["what"] == "reset").collect();
+    assert_eq!(resets.len(), 1, "{resets:?}");
+    assert_eq!((&resets[0]["by"], &resets[0]["before"]["used"]), (&json!("ada"), &json!(30)));
+    assert_eq!(quotad.balance("m")["limits"][0]["used"], 7, "nothing more was cleared");
+    quotad.assert_reconciled();
+}
