@@ -21,7 +21,7 @@ use super::{
 use crate::quota::{
     clock::Millis,
     counter::AccountCounters,
-    id::{AccountId, ReservationId},
+    id::{AccountId, Actor, ReservationId},
     reservation::Record,
     verdict::Refusal,
 };
@@ -124,19 +124,20 @@ impl Reading {
 }
 
 impl Engine {
-    /// One account, a page of them, or all.
-    pub async fn reconcile(&self, ask: &Reconcile) -> Answer<Reconciliation> {
-        verdict(self.try_reconcile(ask).await.map(Done::now))
+    /// One account, a page of them, or all. What is repaired is told by the audit, with who asked for it.
+    pub async fn reconcile(&self, by: &Actor, ask: &Reconcile) -> Answer<Reconciliation> {
+        verdict(self.try_reconcile(by, ask).await.map(Done::now))
     }
 
-    async fn try_reconcile(&self, ask: &Reconcile) -> Step<Reconciliation> {
+    async fn try_reconcile(&self, by: &Actor, ask: &Reconcile) -> Step<Reconciliation> {
         let mut found = Reconciliation::default();
+        let mender = ask.repair.then_some(by);
         if let Some(account) = &ask.account {
             if ask.cursor.is_some() || ask.limit.is_some() {
                 return Err(Refusal::invalid("account", "one account is one page: leave out cursor and limit").into());
             }
             self.reload(account).await?.ok_or_else(|| no_account(account))?;
-            self.reconcile_one(account, ask.repair, &mut found).await?;
+            self.reconcile_one(account, mender, &mut found).await?;
             return Ok(found);
         }
         let mut cursor = ask.cursor.clone();
@@ -147,7 +148,7 @@ impl Engine {
             let page = self.policies.list_accounts(cursor.as_ref(), wanted + 1).await?;
             let more = page.len() > wanted as usize;
             for policy in page.into_iter().take(wanted as usize) {
-                self.reconcile_one(&policy.account, ask.repair, &mut found).await?;
+                self.reconcile_one(&policy.account, mender, &mut found).await?;
                 cursor = Some(policy.account);
                 left -= 1;
                 if found.differences.len() >= DIFFERENCES_MAX {
@@ -163,12 +164,20 @@ impl Engine {
         }
     }
 
-    async fn reconcile_one(&self, account: &AccountId, repair: bool, found: &mut Reconciliation) -> Step<()> {
+    async fn reconcile_one(
+        &self,
+        account: &AccountId,
+        mender: Option<&Actor>,
+        found: &mut Reconciliation,
+    ) -> Step<()> {
         let (mut differences, moving) = self.differences(account).await?;
         found.accounts += 1;
         found.moving += u64::from(moving);
-        if repair && !differences.is_empty() {
+        if let Some(by) = mender.filter(|_| !differences.is_empty()) {
             self.mend(account, &mut differences).await?;
+            if let Some(change) = mend::told(by, account, &differences) {
+                self.policies.record_change(&change).await?;
+            }
         }
         found.differences.append(&mut differences);
         Ok(())

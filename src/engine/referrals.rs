@@ -52,7 +52,8 @@ impl Engine {
         op_id: &OpId,
         amount: i64,
     ) -> Step<Done<TransferDone>> {
-        let least = self.live().referral_transfer_min;
+        // Nothing is no transfer, also where the setting allows any.
+        let least = self.live().referral_transfer_min.max(1);
         let credit_op = credit_op(op_id)?;
         let ask = Transfer { account: account.clone(), op_id: op_id.clone(), amount, least, credit_op };
         let (owed, pending, first) = match self.policies.transfer(by, &ask).await? {

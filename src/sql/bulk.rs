@@ -100,13 +100,19 @@ pub(super) async fn fetch_over<const N: usize>(
     Ok(found)
 }
 
-/// `(?,?,?)` for a list of numbers, and the numbers: the last one is repeated up to one of few sizes.
+/// `(?,?,?)` for a list of numbers, and the numbers, [`padded`].
 pub(super) fn list(numbers: &[u16]) -> (String, Vec<Value<'static>>) {
-    let size = numbers.len().max(1).next_power_of_two();
-    let padding = numbers.last().copied().unwrap_or_default();
-    let mut values: Vec<Value<'static>> = numbers.iter().map(|number| Value::from(*number)).collect();
-    values.resize(size, padding.into());
-    (format!("({})", vec!["?"; size].join(",")), values)
+    let numbers = if numbers.is_empty() { &[0] } else { numbers };
+    let values = padded(numbers.iter().map(|number| Value::from(*number)).collect());
+    (format!("({})", vec!["?"; values.len()].join(",")), values)
+}
+
+/// A list to look for: the last value is repeated up to one of few sizes.
+pub(super) fn padded(mut values: Vec<Value<'_>>) -> Vec<Value<'_>> {
+    if let Some(last) = values.last().cloned() {
+        values.resize(values.len().next_power_of_two(), last);
+    }
+    values
 }
 
 /// The rows in order, in chunks that a statement can carry.

@@ -1,7 +1,7 @@
 //! The port `CodeStore`: redemption codes. How one is redeemed is in `redeem.rs`.
 
 use async_trait::async_trait;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 use super::{
     Store,
@@ -133,18 +133,27 @@ impl CodeStore for Store {
             return Ok(0);
         }
         let any = any.join(" OR ");
-        let lock = self.backend.dialect().for_update;
-        let page = format!("SELECT id FROM codes WHERE {any} ORDER BY id LIMIT ?{lock}");
+        let dialect = self.backend.dialect();
+        let page = format!("SELECT id, amount FROM codes WHERE {any} ORDER BY id LIMIT ?{}", dialect.for_update);
         values.push(most.into());
         let rows = session.fetch(page.into(), &values).await?;
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(0) };
-        let (first, last) = (first.text(0)?, last.text(0)?);
-        values.pop();
-        values.extend([first.into(), last.into()]);
-        let sql = format!("DELETE FROM codes WHERE ({any}) AND id >= ? AND id <= ?");
-        let purged = session.execute(sql.into(), &values).await?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let (mut ids, mut amounts) = (Vec::with_capacity(rows.len()), Map::new());
+        for row in &rows {
+            ids.push(Value::from(row.text(0)?));
+            amounts.insert(row.text(0)?.to_owned(), row.int(1)?.into());
+        }
+        // What is told is what is deleted: others may have come to these states since.
+        let ids = bulk::padded(ids);
+        let sql = format!("DELETE FROM codes WHERE id IN ({})", vec!["?"; ids.len()].join(","));
+        let purged = session.execute(sql.into(), &ids).await?;
+        if purged != rows.len() as u64 {
+            return Err(corrupt("locked codes were deleted by another one"));
+        }
         let words: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
-        let before = json!({"codes": purged, "status": words, "first": first, "last": last});
+        let before = json!({"count": purged, "status": words, "codes": amounts});
         let change = Change::new(by, "purge", Subject::of("codes", "purge"), before, None);
         changes::record(&mut *session, &change, now).await?;
         session.commit().await?;

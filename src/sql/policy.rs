@@ -29,6 +29,9 @@ use crate::{
 /// Policies on one page at most, and one more that tells whether there is another.
 const PAGE_MAX: u32 = 1001;
 
+/// Looks for the number of a price list that many import at once. One of those who look at the same moment gets it.
+const TARIFF_ATTEMPTS: u32 = 16;
+
 #[async_trait]
 impl PolicyStore for Store {
     async fn policy(&self, account: &AccountId) -> Result<Option<Policy>, StoreError> {
@@ -180,6 +183,25 @@ impl PolicyStore for Store {
     }
 
     async fn put_tariff(&self, by: &Actor, content: &[u8], source: &str, base: Option<u32>) -> Result<u32, StoreError> {
+        let mut again = TARIFF_ATTEMPTS;
+        loop {
+            match self.try_put_tariff(by, content, source, base).await {
+                // Another one took the number: the next look finds it there.
+                Err(StoreError::Refused { field: "row", .. }) if again > 1 => again -= 1,
+                put => return put,
+            }
+        }
+    }
+}
+
+impl Store {
+    async fn try_put_tariff(
+        &self,
+        by: &Actor,
+        content: &[u8],
+        source: &str,
+        base: Option<u32>,
+    ) -> Result<u32, StoreError> {
         let mut session = self.write().await?;
         let now = local_now();
         let version = tariffs::add(&mut *session, content, source, base, now).await?;
@@ -190,9 +212,7 @@ impl PolicyStore for Store {
         session.commit().await?;
         Ok(version)
     }
-}
 
-impl Store {
     /// The policy with its version already raised; `None` when there is no such account.
     pub(super) async fn load_to_change(
         &self,
@@ -262,14 +282,21 @@ pub(super) async fn write_key(
         && let Some(owner) = owner(session, secret).await?
         && owner != (account.clone(), key.clone())
     {
-        let detail = "this secret belongs to another key".to_owned();
-        return Err(StoreError::Refused { field: "secret_sha256", detail });
+        return Err(secret_taken());
     }
-    save_key(session, account, key, &merged).await?;
+    save_key(session, account, key, &merged).await.map_err(|error| match error {
+        // Another key got it since: the column is unique, and named in whatever words the database has.
+        StoreError::Refused { detail, .. } if detail.contains("secret_sha256") => secret_taken(),
+        other => other,
+    })?;
     if patch.limits.is_some() {
         save_limits(session, account, Some(key), &merged.limits).await?;
     }
     Ok(merged)
+}
+
+fn secret_taken() -> StoreError {
+    StoreError::Refused { field: "secret_sha256", detail: "this secret belongs to another key".to_owned() }
 }
 
 /// What a new account begins from, and its row is locked; `None` when there is an account of that name.

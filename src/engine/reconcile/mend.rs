@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value, json};
+
 use super::{
     Difference, Loaded, PAUSE, Part, Reading,
     compare::{self, DEADLINE},
@@ -16,13 +18,35 @@ use crate::{
     },
     metrics,
     quota::{
+        change::{Change, Subject},
         counter::AccountCounters,
-        id::{AccountId, ReservationId},
+        id::{AccountId, Actor, ReservationId},
     },
 };
 
 /// Attempts at numbers that traffic moves between reading and writing them.
 const ATTEMPTS: u32 = 20;
+
+/// Numbers that one row of the audit tells; how many more there were is told too.
+const TOLD_MAX: usize = 1_000;
+
+/// What was repaired of an account, for the audit: each number as it was on both sides, and as it is.
+pub(super) fn told(by: &Actor, account: &AccountId, differences: &[Difference]) -> Option<Change> {
+    let repaired: Vec<&Difference> = differences.iter().filter(|one| one.repaired == Some(true)).collect();
+    if repaired.is_empty() {
+        return None;
+    }
+    let (mut before, mut after) = (Map::new(), Map::new());
+    for one in repaired.iter().take(TOLD_MAX) {
+        before.insert(one.what.clone(), json!({"redis": one.redis, "sql": one.sql}));
+        after.insert(one.what.clone(), one.expected.into());
+    }
+    if repaired.len() > TOLD_MAX {
+        after.insert("more".to_owned(), (repaired.len() - TOLD_MAX).into());
+    }
+    let [before, after] = [before, after].map(Value::Object);
+    Some(Change::new(by, "repair", Subject::account(account), before, after))
+}
 
 impl Engine {
     /// Mends what it can and marks it.

@@ -1,7 +1,12 @@
 //! How the values of settings are read from JSON text, and the macro that makes entries of them. Every
 //! refusal is a sentence that follows the setting's name.
 
-use serde::{Serialize, de::DeserializeOwned};
+use std::{collections::HashSet, fmt};
+
+use serde::{
+    Deserializer, Serialize,
+    de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::Value;
 
 use super::registry::Values;
@@ -119,14 +124,83 @@ pub(super) fn units_or_null(raw: &str) -> Result<Option<i64>, String> {
     if raw == "null" { Ok(None) } else { units(raw).map(Some).map_err(|sentence| format!("{sentence}, or null")) }
 }
 
-/// Anything that serde reads. Objects are strict when their type says `deny_unknown_fields`.
+/// Anything that serde reads, whose objects have each name once. They are strict when their type says
+/// `deny_unknown_fields`.
 pub(super) fn document<T: DeserializeOwned>(raw: &str) -> Result<T, String> {
-    serde_json::from_str(raw).map_err(|error| {
+    let read = || {
+        let mut checked = serde_json::Deserializer::from_str(raw);
+        Once { path: "" }.deserialize(&mut checked)?;
+        serde_json::from_str(raw)
+    };
+    read().map_err(|error: serde_json::Error| {
         let said = error.to_string();
         // Where in a text that nobody sees is no news.
         let said = said.split(" at line ").next().unwrap_or_default();
         format!("cannot be read: {said}")
     })
+}
+
+/// A value in which no object gives a name twice: a map takes the last one and forgets the first, silently.
+struct Once<'p> {
+    /// Names from the outermost object to this value.
+    path: &'p str,
+}
+
+impl<'de> DeserializeSeed<'de> for Once<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Once<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let path = if self.path.is_empty() { name.clone() } else { format!("{}.{name}", self.path) };
+            if !seen.insert(name) {
+                return Err(A::Error::custom(format!("`{path}` is given twice")));
+            }
+            members.next_value_seed(Once { path: &path })?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Once { path: self.path })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -187,6 +261,24 @@ mod tests {
         }
         let longest: Vec<String> = (0..65).map(|number| format!("p{number}")).collect();
         assert!(read("platforms", &serde_json::to_string(&longest).unwrap()).unwrap_err().contains("64"));
+    }
+
+    /// The last one won: a slip of the hand gave every new account of a group what nobody had meant.
+    #[test]
+    fn a_name_that_is_given_twice_is_refused() {
+        for (name, raw, twice) in [
+            ("initial_balance", r#"{"groups":{"vip":1,"vip":500000000}}"#, "`groups.vip`"),
+            ("initial_balance", r#"{"sources":{"github":1,"email":2,"github":1}}"#, "`sources.github`"),
+            ("initial_balance", r#"{"default":1,"default":1}"#, "`default`"),
+            ("usable_groups", r#"{"*":{"vip":"a","vip":"b"}}"#, "`*.vip`"),
+            ("usable_groups", r#"{"*":{"a":"x"},"*":{"b":"y"}}"#, "`*`"),
+            ("group_models", r#"{"vip":["a"],"vip":["b"]}"#, "`vip`"),
+            ("platforms", r#"[{"a":1,"a":2}]"#, "`a`"),
+        ] {
+            let sentence = read(name, raw).expect_err(raw);
+            assert_eq!(sentence, format!("cannot be read: {twice} is given twice"), "{name} {raw}");
+        }
+        read("initial_balance", r#"{"groups":{"a":1,"b":1},"sources":{"email":1}}"#).unwrap();
     }
 
     #[test]

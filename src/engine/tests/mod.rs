@@ -148,7 +148,7 @@ fn verbs_are_send() {
     is_send(|engine| engine.settle(leak(settle(Price::Unsaid))));
     is_send(|engine| engine.delete_account(leak(by()), leak(account())));
     is_send(|engine| engine.balance(leak(Payer::Account(account()))));
-    is_send(|engine| engine.reconcile(leak(Reconcile::default())));
+    is_send(|engine| engine.reconcile(leak(by()), leak(Reconcile::default())));
     is_send(Engine::sweep_once);
     is_send(Engine::refresh_tariff);
 }

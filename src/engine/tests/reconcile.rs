@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use smallvec::smallvec;
 
 use super::{
-    account, done,
+    account, by, done,
     fake::{Fake, record, reply},
     key, policy, refused, reservation,
 };
@@ -66,7 +67,7 @@ fn level() -> (Arc<Fake>, Arc<Engine>) {
 }
 
 async fn run(engine: &Engine, repair: bool) -> Reconciliation {
-    done(engine.reconcile(&Reconcile { repair, ..Reconcile::default() }).await.unwrap()).0
+    done(engine.reconcile(&by(), &Reconcile { repair, ..Reconcile::default() }).await.unwrap()).0
 }
 
 type Line = (String, Option<i64>, Option<i64>, Option<i64>, Option<bool>);
@@ -95,9 +96,9 @@ async fn sides_that_agree_are_read_once() {
     fake.set(|world| world.counters = None);
     assert_eq!(run(&engine, false).await.differences, [], "not loaded, hence equal");
     let nobody = Reconcile { account: AccountId::new("b").ok(), ..Reconcile::default() };
-    assert_eq!(refused(engine.reconcile(&nobody).await.unwrap()).code, Code::AccountNotFound);
+    assert_eq!(refused(engine.reconcile(&by(), &nobody).await.unwrap()).code, Code::AccountNotFound);
     let both = Reconcile { account: Some(account()), limit: Some(1), ..Reconcile::default() };
-    assert_eq!(refused(engine.reconcile(&both).await.unwrap()).field, Some("account"));
+    assert_eq!(refused(engine.reconcile(&by(), &both).await.unwrap()).field, Some("account"));
 }
 
 #[tokio::test]
@@ -117,9 +118,17 @@ async fn wrong_counters_in_redis_are_mended_after_the_ledger() {
         ]
     };
     assert_eq!(lines(&run(&engine, false).await), expected(None));
-    assert_eq!(fake.seen("mend").len(), 0);
+    assert_eq!((fake.seen("mend").len(), fake.state.lock().unwrap().changes.len()), (0, 0));
     assert_eq!(lines(&run(&engine, true).await), expected(Some(true)));
     assert_eq!(fake.state.lock().unwrap().counters, Some(counters()));
+    // Numbers were changed, and nothing said by whom and from what.
+    let told = fake.state.lock().unwrap().changes.clone();
+    let [row] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&row.by, row.what, row.subject.as_str()), (&by(), "repair", "account/a"));
+    let of = |redis: i64, sql: i64| json!({"redis": redis, "sql": sql});
+    let before = json!({"balance": of(499, 500), "key:k:used": of(8, 7), "limit:openai:*:cost:day": of(41, 40)});
+    let after = json!({"balance": 500, "key:k:used": 7, "limit:openai:*:cost:day": 40});
+    assert_eq!((&row.before, &row.after), (&Some(before), &Some(after)));
     assert_eq!(run(&engine, false).await.differences, []);
     assert_eq!(fake.seen("mend_sums").len(), 0, "SQL was right");
 }
@@ -245,7 +254,7 @@ async fn pages_hold_every_account_once() {
     let mut ask = Reconcile { limit: Some(2), ..Reconcile::default() };
     let mut pages = Vec::new();
     loop {
-        let page = done(engine.reconcile(&ask).await.unwrap()).0;
+        let page = done(engine.reconcile(&by(), &ask).await.unwrap()).0;
         pages.push(page.accounts);
         ask.cursor = page.next;
         if ask.cursor.is_none() {
@@ -257,5 +266,5 @@ async fn pages_hold_every_account_once() {
     assert_eq!(audited, ["a", "b", "c", "d", "e"]);
     assert_eq!(run(&engine, false).await.accounts, 5);
     ask = Reconcile { limit: Some(5), ..Reconcile::default() };
-    assert_eq!(done(engine.reconcile(&ask).await.unwrap()).0.next, None, "nothing follows a full last page");
+    assert_eq!(done(engine.reconcile(&by(), &ask).await.unwrap()).0.next, None, "nothing follows a full last page");
 }

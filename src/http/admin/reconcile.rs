@@ -22,7 +22,7 @@ pub(super) async fn answer(call: &Call<'_>) -> Handled {
         cursor: ask.cursor,
         limit: ask.limit.map(|limit| limit.0),
     };
-    let (found, _) = done(call.service.engine.reconcile(&ask).await)?;
+    let (found, _) = done(call.service.engine.reconcile(&call.actor()?, &ask).await)?;
     let differences = found.differences.iter().map(|one| Difference {
         account: &one.account,
         what: &one.what,

@@ -1,3 +1,4 @@
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -6,8 +7,8 @@ use super::{
 };
 use crate::{
     engine::ports::{
-        AccountPatch, CodeFilter, CodePatch, CodeStore, Edited, GuessBound, Made, NewCodes, Outbox, Owed, PolicyStore,
-        Redemption, StoreError,
+        AccountPatch, Changes, CodeFilter, CodePatch, CodeStore, Edited, GuessBound, Made, NewCodes, Outbox, Owed,
+        PolicyStore, Redemption, StoreError,
     },
     quota::{
         clock::Millis,
@@ -271,6 +272,7 @@ pub async fn codes_are_edited_deleted_and_purged(place: &Place) {
 
     assert!(store.delete(&by(), &id(1), AT).await.unwrap());
     assert!(!store.delete(&by(), &id(1), AT).await.unwrap());
+    told_whole(&store).await;
     try_code(&store, "a", 2, AT).await;
     let off = CodePatch { disabled: Some(true), ..CodePatch::default() };
     for n in [3, 4] {
@@ -285,5 +287,31 @@ pub async fn codes_are_edited_deleted_and_purged(place: &Place) {
     assert_eq!(ids(&store, &CodeFilter::default(), None, 9, AT).await, ["x-005"]);
     let told = told(&store).await;
     assert_eq!(told.iter().filter(|row| *row == "purge olga").count(), 3, "{told:?}");
+    let rows = store.changes(Some("codes/purge"), None, 9).await.unwrap();
+    let last = json!({"count": 2, "status": ["used", "expired", "disabled"], "codes": {"x-003": 500, "x-004": 500}});
+    assert_eq!((&rows[0].before, &rows[0].after), (&Some(last), &None), "which, and worth how much");
+    assert_eq!(rows[1].before.as_ref().unwrap()["codes"], json!({"x-000": 7}));
     assert_eq!(told.iter().filter(|row| *row == "delete olga").count(), 1, "{told:?}");
+}
+
+/// A code as the audit has it: enabled, and worth what it was made with.
+fn doc_of(name: &str, amount: i64, expires_at: Millis) -> serde_json::Value {
+    json!({"code": "aBcD00…wXyZ", "name": name, "amount": amount, "status": "enabled",
+        "expires_at": expires_at.rfc3339(), "used_by": null})
+}
+
+/// Made, `x-000` edited and `x-001` deleted: the audit tells each before and after.
+async fn told_whole(store: &Store) {
+    let made = store.changes(Some("codes/x"), None, 9).await.unwrap().remove(0);
+    let ids: Vec<String> = (0..6).map(|n| format!("x-{n:03}")).collect();
+    let end = later(1_000_000);
+    let after = json!({"name": "spring", "amount": 500, "expires_at": end.rfc3339(), "codes": ids});
+    assert_eq!((made.what.as_str(), made.op_id.as_deref()), ("make", Some("x")));
+    assert_eq!((made.before, made.after), (None, Some(after)));
+    let edited = store.changes(Some("code/x-000"), None, 9).await.unwrap().remove(0);
+    let before_after = (Some(doc_of("spring", 500, end)), Some(doc_of("autumn", 7, later(9))));
+    assert_eq!((edited.what.as_str(), (edited.before, edited.after)), ("edit", before_after));
+    let deleted = store.changes(Some("code/x-001"), None, 9).await.unwrap().remove(0);
+    assert_eq!((deleted.what.as_str(), deleted.before), ("delete", Some(doc_of("spring", 500, end))));
+    assert_eq!(deleted.after, None);
 }

@@ -361,3 +361,54 @@ pub async fn a_page_of_accounts_has_one_more_than_a_thousand(place: &Place) {
     let rest = store.list_accounts(Some(&page[999].account), 1_001).await.unwrap();
     assert_eq!(rest.iter().map(|policy| policy.account.as_str()).collect::<Vec<_>>(), ["a1000", "a1001", "a1002"]);
 }
+
+/// The slower one was answered with the words of the database's own.
+pub async fn price_lists_imported_at_once_all_get_a_number(place: &Place) {
+    let store = place.store().await;
+    let calls: Vec<_> = (0..6)
+        .map(|n: u8| {
+            let store = store.clone();
+            tokio::spawn(async move { store.put_tariff(&by(), &[n], "race", None).await.unwrap() })
+        })
+        .collect();
+    let mut versions = Vec::new();
+    for call in calls {
+        versions.push(call.await.unwrap());
+    }
+    versions.sort_unstable();
+    assert_eq!(versions, [1, 2, 3, 4, 5, 6]);
+    let calls: Vec<_> = (0..4)
+        .map(|n: u8| {
+            let store = store.clone();
+            tokio::spawn(async move { store.put_tariff(&by(), &[n], "race", Some(6)).await })
+        })
+        .collect();
+    let mut stored = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(version) => stored += version,
+            Err(error) => assert_eq!(field_of(&error), "base", "{error}"),
+        }
+    }
+    assert_eq!(stored, 7, "one of those that know version 6");
+}
+
+pub async fn one_of_two_keys_gets_a_secret_that_both_ask_for(place: &Place) {
+    let store = place.store().await;
+    for name in ["a", "b"] {
+        store.put_account(&by(), &account(name), &AccountPatch::default()).await.unwrap();
+    }
+    for secret in 0..8 {
+        let calls = ["a", "b"].map(|name| {
+            let store = store.clone();
+            let patch = KeyPatch { secret_sha256: Some([secret; 32]), ..KeyPatch::default() };
+            let id = key(&format!("k{secret}"));
+            tokio::spawn(async move { store.put_key(&by(), &account(name), &id, &patch).await })
+        });
+        let mut refused = Vec::new();
+        for call in calls {
+            refused.extend(call.await.unwrap().err());
+        }
+        assert_eq!(refused.iter().map(field_of).collect::<Vec<_>>(), ["secret_sha256"], "{refused:?}");
+    }
+}

@@ -122,6 +122,8 @@ contract! {
         a_version_that_redis_has_seen_is_overtaken_once,
         a_new_key_gets_the_secret_of_one_creation,
         price_lists_are_numbered,
+        price_lists_imported_at_once_all_get_a_number,
+        one_of_two_keys_gets_a_secret_that_both_ask_for,
         policies_survive_reopening,
     }
     cases_posting::{

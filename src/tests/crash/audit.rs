@@ -44,7 +44,7 @@ fn the_ledger_says_who_moved_money_when_the_audit_could_not() {
 fn a_reset_that_the_audit_missed_is_told_by_the_same_call() {
     let setup = Setup::default();
     let mut dead = setup.clone().variable("FAILPOINTS", "reset-done=panic").start();
-    dead.account("m", json!({"initial_balance": 100, "limits": [{"platform": "openai", "period": "day", "cap": 90}]}));
+    dead.account("m", json!({"initial_balance": 100, "limits": [{"platform": "openai", "metric": "cost", "period": "day", "cap": 90}]}));
     let charge = |id: &str, amount: i64| json!({"account": "m", "id": id, "platform": "openai", "amount": amount});
     dead.gateway.post("/v1/charge", &charge("c1", 30)).expect(200);
     let ask = json!({"op_id": "again", "platform": "openai", "period": "day"}).to_string();

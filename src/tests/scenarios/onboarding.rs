@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Sidecar};
+use crate::harness::{Answer, Setup, Sidecar};
 
 const USD: i64 = 100_000_000;
 
@@ -202,6 +202,13 @@ fn rewards_are_pending_until_they_are_moved() {
         quotad.admin.post("/admin/v1/accounts/ann/referrals/transfer", &json!({"op_id": op, "amount": amount}))
     };
     assert_eq!(transfer("t1", USD - 1).problem(400, "invalid_request")["field"], "amount");
+    let least = |units: i64| {
+        quotad.admin.put("/admin/v1/settings/referral_transfer_min", &json!({"value": units})).expect(200);
+    };
+    least(0);
+    let problem = transfer("t1", 0).problem(400, "invalid_request");
+    assert_eq!((&problem["field"], &problem["detail"]), (&json!("amount"), &json!("must be at least 1")), "{problem}");
+    least(USD);
     let problem = transfer("t1", 12 * USD + 1).problem(402, "insufficient_balance");
     assert_eq!((&problem["requested"], &problem["available"]), (&json!(12 * USD + 1), &json!(12 * USD)));
     let done = transfer("t1", 5 * USD).expect(200);
@@ -231,4 +238,36 @@ fn rewards_are_pending_until_they_are_moved() {
         answer.problem(404, "account_not_found");
     }
     quotad.assert_reconciled();
+}
+
+/// A platform that left the list while defaults name it is no obstacle, neither to sign-ups nor to whoever puts back
+/// what was read.
+#[test]
+fn defaults_may_name_a_platform_that_left_the_list() {
+    let quotad = sidecar();
+    let defaults = json!({"openai": {"daily": 10}, "gemini": {"daily": 5}});
+    quotad.admin.put("/admin/v1/defaults/system", &defaults).expect(200);
+    quotad.admin.put("/admin/v1/settings/platforms", &json!({"value": ["openai"]})).expect(200);
+    provision(&quotad, &json!({"account": "bob", "source": "email"})).expect(201);
+    let quota = quotad.admin.get("/admin/v1/accounts/bob/platform-quotas/gemini").expect(200);
+    assert_eq!(quota["daily_limit_usd"], 5);
+    let read = quotad.admin.get("/admin/v1/defaults").expect(200);
+    assert_eq!(quotad.admin.put("/admin/v1/defaults", &read).expect(200), read);
+    let quotas = json!({"quotas": [{"platform": "gemini", "daily_limit_usd": 6}]});
+    quotad.admin.put("/admin/v1/accounts/bob/platform-quotas", &quotas).expect(200);
+    // Where it was not, it cannot be put.
+    let github = quotad.admin.put("/admin/v1/defaults/github", &json!({"gemini": {"daily": 1}}));
+    let problem = github.problem(400, "invalid_request");
+    assert_eq!(problem["field"], "github");
+    assert!(problem["detail"].as_str().unwrap().contains("gemini"), "{problem}");
+}
+
+#[test]
+fn an_account_without_a_zone_gets_that_of_the_configuration() {
+    let quotad = Setup::default().set("timezone", "Asia/Tokyo").start();
+    assert_eq!(quotad.account("made", json!({}))["timezone"], "Asia/Tokyo");
+    let provisioned = provision(&quotad, &json!({"account": "bob", "source": "email"})).expect(201);
+    assert_eq!(provisioned["timezone"], "Asia/Tokyo");
+    let own = json!({"account": "ann", "source": "email", "timezone": "Europe/Berlin"});
+    assert_eq!(provision(&quotad, &own).expect(201)["timezone"], "Europe/Berlin");
 }

@@ -132,6 +132,23 @@ fn a_reset_of_one_window_leaves_the_others() {
     assert_eq!(usage(&quotad, "gemini"), [0.25; 3]);
     reset("openai", "monthly").expect(200);
     assert_eq!(usage(&quotad, "openai"), [0.0, 0.5, 0.0]);
+    // With a name it may be repeated, and clears nothing more.
+    let named = json!({"op_id": "m", "platform": "openai", "window": "monthly"});
+    let repeat = || quotad.admin.post(&format!("{QUOTAS}/reset"), &named);
+    assert_eq!(repeat().header("idempotency-replayed"), None);
+    charge(&quotad, "c3", "openai", USD / 4);
+    assert_eq!(repeat().header("idempotency-replayed"), Some("true"));
+    assert_eq!(usage(&quotad, "openai"), [0.25, 0.75, 0.25]);
+    let told = quotad.admin.get("/admin/v1/audit?subject=account/a").expect(200);
+    let resets: Vec<&Value> = told["changes"].as_array().unwrap().iter().filter(|row| row["what"] == "reset").collect();
+    let window = |period: &str, used: i64| {
+        json!({"platform": "openai", "model": "*", "metric": "cost", "period": period, "used": used})
+    };
+    for (row, period) in resets.iter().rev().zip(["day", "month"]) {
+        let of = |used: i64| window(period, used);
+        assert_eq!((&row["before"], &row["after"]), (&of(USD / 2), &of(0)), "{row}");
+    }
+    assert_eq!(resets.len(), 2, "what clears nothing is no change: {resets:?}");
     reset("anthropic", "daily").problem(404, "not_found");
     assert_eq!(reset("openai", "hourly").problem(400, "invalid_request")["field"], "window");
     let nobody = "/admin/v1/accounts/nobody/platform-quotas/reset";

@@ -169,7 +169,7 @@ async fn accounts_that_are_unloaded_while_they_are_charged_lose_nothing() {
         };
         assert_eq!((answer.balance, answer.used, answer.held), (BALANCE - sum, sum, 0), "u{number}");
     }
-    let Ok(Verdict::Done { answer, .. }) = house.engine.reconcile(&Reconcile::default()).await else {
+    let Ok(Verdict::Done { answer, .. }) = house.engine.reconcile(&Actor::admin(), &Reconcile::default()).await else {
         panic!("not reconciled")
     };
     assert_eq!(answer.differences, []);
