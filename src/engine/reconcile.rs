@@ -164,12 +164,7 @@ impl Engine {
         }
     }
 
-    async fn reconcile_one(
-        &self,
-        account: &AccountId,
-        mender: Option<&Actor>,
-        found: &mut Reconciliation,
-    ) -> Step<()> {
+    async fn reconcile_one(&self, account: &AccountId, mender: Option<&Actor>, found: &mut Reconciliation) -> Step<()> {
         let (mut differences, moving) = self.differences(account).await?;
         found.accounts += 1;
         found.moving += u64::from(moving);

@@ -2,13 +2,12 @@
 //! account's version by one in it.
 
 use async_trait::async_trait;
-use serde_json::json;
 
 use super::{
     Store, changes,
     merge::{KEYS_MAX, merge_account, merge_key},
     policy_rows::{corrupt, load, remove_key, save_account, save_key, save_limits},
-    raises::raise,
+    raises::{self, raise},
     referrals,
     session::{Dialect, Session, Value},
     tariffs,
@@ -16,7 +15,7 @@ use super::{
 use crate::{
     engine::ports::{AccountPatch, KeyPatch, PolicyStore, Posted, StoreError, TariffVersion},
     quota::{
-        change::{Change, Subject},
+        change::Change,
         clock::{Millis, local_now},
         counter::{AccountCounters, Head, KeyCounter, WindowCounter, WindowCounters},
         id::{AccountId, Actor, KeyId, OpId},
@@ -28,9 +27,6 @@ use crate::{
 
 /// Policies on one page at most, and one more that tells whether there is another.
 const PAGE_MAX: u32 = 1001;
-
-/// Looks for the number of a price list that many import at once. One of those who look at the same moment gets it.
-const TARIFF_ATTEMPTS: u32 = 16;
 
 #[async_trait]
 impl PolicyStore for Store {
@@ -112,19 +108,7 @@ impl PolicyStore for Store {
     }
 
     async fn overtake(&self, account: &AccountId, seen: u32) -> Result<Option<u32>, StoreError> {
-        let mut session = self.write().await?;
-        let dialect = self.backend.dialect();
-        let row = row_of(&mut *session, account, dialect.for_update).await?;
-        let Some(row) = row.filter(|row| !row.deleted && row.version < seen) else { return Ok(None) };
-        let (version, now) = (next(seen)?, local_now());
-        let sql = "UPDATE accounts SET version = ?, changed_at = ? WHERE account = ?";
-        session.execute(sql.into(), &[version.into(), now.0.into(), account.as_str().into()]).await?;
-        raise(&mut *session, dialect, account, version, now).await?;
-        let [before, after] = [row.version, version].map(|version| json!({"version": version}));
-        let change = Change::new(&Actor::quotad(), "overtake", Subject::account(account), before, after);
-        changes::record(&mut *session, &change, now).await?;
-        session.commit().await?;
-        Ok(Some(version))
+        raises::overtake(self, account, seen).await
     }
 
     async fn put_key(
@@ -183,36 +167,11 @@ impl PolicyStore for Store {
     }
 
     async fn put_tariff(&self, by: &Actor, content: &[u8], source: &str, base: Option<u32>) -> Result<u32, StoreError> {
-        let mut again = TARIFF_ATTEMPTS;
-        loop {
-            match self.try_put_tariff(by, content, source, base).await {
-                // Another one took the number: the next look finds it there.
-                Err(StoreError::Refused { field: "row", .. }) if again > 1 => again -= 1,
-                put => return put,
-            }
-        }
+        tariffs::put(self, by, content, source, base).await
     }
 }
 
 impl Store {
-    async fn try_put_tariff(
-        &self,
-        by: &Actor,
-        content: &[u8],
-        source: &str,
-        base: Option<u32>,
-    ) -> Result<u32, StoreError> {
-        let mut session = self.write().await?;
-        let now = local_now();
-        let version = tariffs::add(&mut *session, content, source, base, now).await?;
-        let after = json!({"version": version, "source": source});
-        let before = json!({"version": version - 1});
-        let change = Change::new(by, "import", Subject::of("tariff", version), before, after);
-        changes::record(&mut *session, &change, now).await?;
-        session.commit().await?;
-        Ok(version)
-    }
-
     /// The policy with its version already raised; `None` when there is no such account.
     pub(super) async fn load_to_change(
         &self,
@@ -230,7 +189,7 @@ impl Store {
 }
 
 pub(super) struct AccountRow {
-    version: u32,
+    pub(super) version: u32,
     pub(super) deleted: bool,
     /// Made in this transaction: nothing of it counts yet.
     blank: bool,
@@ -247,7 +206,7 @@ pub(super) async fn row_of(
     Ok(Some(AccountRow { version: row.number(0)?, deleted: row.int(1)? != 0, blank: row.text(2)?.is_empty() }))
 }
 
-fn next(version: u32) -> Result<u32, StoreError> {
+pub(super) fn next(version: u32) -> Result<u32, StoreError> {
     version.checked_add(1).ok_or_else(|| corrupt("an account's version reached its end"))
 }
 

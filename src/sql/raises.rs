@@ -1,9 +1,11 @@
 //! The port `Raises`, and [`raise`], by which the transaction that raises a version leaves a row behind.
 
 use async_trait::async_trait;
+use serde_json::json;
 
 use super::{
-    Store,
+    Store, changes,
+    policy::{next, row_of},
     policy_rows::corrupt,
     session::{Dialect, Row, Session},
 };
@@ -12,7 +14,11 @@ use crate::{
         outbox::FIRST_LOOK_MS,
         ports::{Raise, Raises, StoreError},
     },
-    quota::{clock::Millis, id::AccountId},
+    quota::{
+        change::{Change, Subject},
+        clock::{Millis, local_now},
+        id::{AccountId, Actor},
+    },
 };
 
 /// Writes down that Redis must hear of a version, which the caller has written and whose account it has locked.
@@ -27,6 +33,23 @@ pub(super) async fn raise(
     let values = [account.as_str().into(), version.into(), (now.0 + FIRST_LOOK_MS).into()];
     session.execute(sql.into(), &values).await?;
     Ok(())
+}
+
+/// Raises a living account's version above one that Redis has seen, when it is below.
+pub(super) async fn overtake(store: &Store, account: &AccountId, seen: u32) -> Result<Option<u32>, StoreError> {
+    let mut session = store.write().await?;
+    let dialect = store.backend.dialect();
+    let row = row_of(&mut *session, account, dialect.for_update).await?;
+    let Some(row) = row.filter(|row| !row.deleted && row.version < seen) else { return Ok(None) };
+    let (version, now) = (next(seen)?, local_now());
+    let sql = "UPDATE accounts SET version = ?, changed_at = ? WHERE account = ?";
+    session.execute(sql.into(), &[version.into(), now.0.into(), account.as_str().into()]).await?;
+    raise(&mut *session, dialect, account, version, now).await?;
+    let [before, after] = [row.version, version].map(|version| json!({"version": version}));
+    let change = Change::new(&Actor::quotad(), "overtake", Subject::account(account), before, after);
+    changes::record(&mut *session, &change, now).await?;
+    session.commit().await?;
+    Ok(Some(version))
 }
 
 #[async_trait]

@@ -1,10 +1,22 @@
 //! Price lists: each import is a new version, numbered from 1; 0 is the list the package brings along.
 
-use super::session::{Row, Session};
+use serde_json::json;
+
+use super::{
+    Store, changes,
+    session::{Row, Session},
+};
 use crate::{
     engine::ports::{StoreError, TariffVersion},
-    quota::clock::Millis,
+    quota::{
+        change::{Change, Subject},
+        clock::{Millis, local_now},
+        id::Actor,
+    },
 };
+
+/// Looks for the number of a list that is imported beside others. One of those who look at the same moment gets it.
+const ATTEMPTS: u32 = 16;
 
 /// Number of the newest version; 0 when none was imported.
 pub(super) async fn newest(session: &mut dyn Session) -> Result<u32, StoreError> {
@@ -33,8 +45,45 @@ pub(super) async fn versions(
     rows.iter().map(read).collect()
 }
 
+/// Adds the newest version with its row of the audit; its number.
+pub(super) async fn put(
+    store: &Store,
+    by: &Actor,
+    content: &[u8],
+    source: &str,
+    base: Option<u32>,
+) -> Result<u32, StoreError> {
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
+        match try_put(store, by, content, source, base).await {
+            // Another one took the number: the next look finds it there.
+            Err(StoreError::Refused { field: "row", .. }) if left > 0 => {}
+            put => return put,
+        }
+    }
+}
+
+async fn try_put(
+    store: &Store,
+    by: &Actor,
+    content: &[u8],
+    source: &str,
+    base: Option<u32>,
+) -> Result<u32, StoreError> {
+    let mut session = store.write().await?;
+    let now = local_now();
+    let version = add(&mut *session, content, source, base, now).await?;
+    let after = json!({"version": version, "source": source});
+    let before = json!({"version": version - 1});
+    let change = Change::new(by, "import", Subject::of("tariff", version), before, after);
+    changes::record(&mut *session, &change, now).await?;
+    session.commit().await?;
+    Ok(version)
+}
+
 /// The number of the version added. Two at once: the primary key lets one of them in.
-pub(super) async fn add(
+async fn add(
     session: &mut dyn Session,
     content: &[u8],
     source: &str,

@@ -129,7 +129,8 @@ async fn who_writes_it_brings_it_without_waiting_for_write_back() {
 async fn another_sidecar_that_was_quicker_is_left_alone() {
     let (fake, engine) = Fake::new(|_, seen| panic!("{} is not asked", seen.verb));
     let row = Row::new(false).due.lock().unwrap().clone();
-    let outbox = Arc::new(Row { due: Mutex::new(row), quicker: true, closed: Mutex::default(), raises: Mutex::default() });
+    let outbox =
+        Arc::new(Row { due: Mutex::new(row), quicker: true, closed: Mutex::default(), raises: Mutex::default() });
     Courier::new(engine, outbox.clone()).look().await.unwrap();
     assert_eq!((outbox.closed(), fake.seen("drain").len()), (vec![], 0));
 }

@@ -34,8 +34,7 @@ pub(super) async fn answer(call: &Call<'_>, account: &str) -> Handled {
         op_id: op_id(call, ask.op_id)?,
     };
     let (reset, replayed) = done(call.service.engine.reset(&call.actor()?, &reset).await).map_err(Problem::missing)?;
-    let shown =
-        report::ResetDone { account: &reset.account, outcome: "reset", cleared: reset.cleared, replayed };
+    let shown = report::ResetDone { account: &reset.account, outcome: "reset", cleared: reset.cleared, replayed };
     Ok(Answer::ok(&shown).replayed(replayed))
 }
 

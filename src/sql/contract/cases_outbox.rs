@@ -6,9 +6,7 @@ use crate::{
     engine::{
         adjust::CreditKind,
         outbox::FIRST_LOOK_MS,
-        ports::{
-            AccountPatch, Closed, Due, KeyPatch, Onboarding, Outbox, Owed, PolicyStore, Raise, Raises,
-        },
+        ports::{AccountPatch, Closed, Due, KeyPatch, Onboarding, Outbox, Owed, PolicyStore, Raise, Raises},
     },
     quota::{
         clock::{Millis, local_now},

@@ -94,7 +94,8 @@ fn what_is_credited_while_an_account_is_deleted_is_taken_away_too(backend: Backe
     });
     eventually("SQL has all of it", SOON, || {
         let ledger = world.ledger();
-        let closed: Vec<i64> = ledger.rows.iter().filter(|row| row.op_id.starts_with("close:")).map(|row| row.balance).collect();
+        let closed: Vec<i64> =
+            ledger.rows.iter().filter(|row| row.op_id.starts_with("close:")).map(|row| row.balance).collect();
         closed == [-BEGIN, -70] && ledger.accounts["b"][0] == 0
     });
     let told = world.quotad.admin.get("/admin/v1/audit?subject=account/b").expect(200);

@@ -141,9 +141,7 @@ fn a_reset_of_one_window_leaves_the_others() {
     assert_eq!(usage(&quotad, "openai"), [0.25, 0.75, 0.25]);
     let told = quotad.admin.get("/admin/v1/audit?subject=account/a").expect(200);
     let resets: Vec<&Value> = told["changes"].as_array().unwrap().iter().filter(|row| row["what"] == "reset").collect();
-    let window = |period: &str, used: i64| {
-        json!({"platform": "openai", "model": "*", "metric": "cost", "period": period, "used": used})
-    };
+    let window = |period: &str, used: i64| json!({"platform": "openai", "model": "*", "metric": "cost", "period": period, "used": used});
     for (row, period) in resets.iter().rev().zip(["day", "month"]) {
         let of = |used: i64| window(period, used);
         assert_eq!((&row["before"], &row["after"]), (&of(USD / 2), &of(0)), "{row}");
