@@ -68,6 +68,9 @@ pub enum Account {
         /// The key whose limit it is.
         #[arg(long)]
         key: Option<String>,
+        /// Names the reset: repeated, it is done once [default: a new one].
+        #[arg(long)]
+        op_id: Option<String>,
     },
 }
 
@@ -98,8 +101,9 @@ impl Verbs for Account {
                 ]);
                 Call::post(&["accounts", account, "debit"], body.into())
             }
-            Account::Reset { account, platform, period, model, metric, key } => {
+            Account::Reset { account, platform, period, model, metric, key, op_id: id } => {
                 let body = object([
+                    ("op_id", Some(op_id(id.as_deref())?.into())),
                     ("platform", text(Some(platform))),
                     ("period", text(Some(period))),
                     ("model", text(model.as_ref())),

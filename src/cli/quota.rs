@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::noun::{Rate, Verbs};
+use super::noun::{Rate, Verbs, op_id};
 use crate::app::{ask::Call, failure::Failure};
 
 const COLUMNS: &[&str] = &[
@@ -36,6 +36,9 @@ pub enum Quota {
         platform: String,
         /// daily, weekly or monthly.
         window: String,
+        /// Names the reset: repeated, it is done once [default: a new one].
+        #[arg(long)]
+        op_id: Option<String>,
     },
 }
 
@@ -53,8 +56,8 @@ impl Verbs for Quota {
                 let call = Call::put(&["accounts", account, "platform-quotas"], json!({"quotas": quotas}));
                 call.listed("quotas", COLUMNS)
             }
-            Quota::Reset { account, platform, window } => {
-                let body = json!({"platform": platform, "window": window});
+            Quota::Reset { account, platform, window, op_id: id } => {
+                let body = json!({"op_id": op_id(id.as_deref())?, "platform": platform, "window": window});
                 Call::post(&["accounts", account, "platform-quotas", "reset"], body)
             }
         })

@@ -72,7 +72,10 @@ fn an_account_from_its_making_to_its_end() {
     assert!(first["op_id"] != second["op_id"], "without an id each is a new one");
     refused(&server, &["account", "debit", "acme", "1000 USD"], 1, "(insufficient_balance)");
     server.gateway.post("/v1/charge", &json!({"account": "acme", "id": "c", "platform": "openai", "amount": 7}));
-    assert_eq!(raw(&server, &["account", "reset", "acme", "openai", "day"])["cleared"], 7);
+    for replayed in [false, true] {
+        let reset = raw(&server, &["account", "reset", "acme", "openai", "day", "--op-id", "r-1"]);
+        assert_eq!((&reset["cleared"], reset["replayed"] == true), (&json!(7), replayed), "{reset}");
+    }
     assert_eq!(raw(&server, &["account", "show", "acme"]), server.admin.get("/admin/v1/accounts/acme").json());
     assert_eq!(ok(&server, &["account", "delete", "beta"]), "deleted beta\n");
     refused(&server, &["account", "show", "beta"], 1, "there is no account `beta` (account_not_found)");
@@ -165,7 +168,7 @@ fn what_new_accounts_begin_with_and_whom_they_bring() {
     let quota = raw(&server, &["quota", "show", "bob", "openai"]);
     assert_eq!((&quota["daily_limit_usd"], &quota["monthly_limit_usd"]), (&json!(2), &json!(0)));
     refused(&server, &["quota", "set", "bob", "openai.daily=2"], 2, "PLATFORM=DAILY,WEEKLY,MONTHLY");
-    ok(&server, &["quota", "reset", "bob", "gemini", "daily"]);
+    ok(&server, &["quota", "reset", "bob", "gemini", "daily", "--op-id", "q-1"]);
     let (code, _, err) = command(&server, &["quota", "set", "bob"]);
     assert!(code == 2 && err.contains("PLATFORM=DAILY"), "all quotas of an account go only when that is said: {err}");
     assert_eq!(raw(&server, &["quota", "show", "bob"])["quotas"].as_array().unwrap().len(), 2);
