@@ -80,8 +80,9 @@ impl Place {
         keys::record(self.shard, account, id)
     }
 
-    pub(super) fn deadlines(&self) -> String {
-        keys::deadlines(self.shard)
+    /// The set that this record's deadline is in.
+    pub(super) fn deadlines(&self, record: &str) -> String {
+        keys::deadlines(self.shard, record)
     }
 
     pub(super) fn stream(&self) -> String {
@@ -93,26 +94,26 @@ impl Place {
 impl Counters for Redis {
     async fn reserve(&self, call: &ReserveCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let keys = [place.meta(), place.account(call.account), place.record(call.account, call.id), place.deadlines()];
+        let record = place.record(call.account, call.id);
+        let deadlines = place.deadlines(&record);
+        let keys = [place.meta(), place.account(call.account), record, deadlines];
         self.share(&place, &self.scripts.reserve, &keys, &arguments::reserve(place.generation, call)?).await
     }
 
     async fn settle(&self, call: &SettleCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let keys = [
-            place.meta(),
-            place.record(call.account, call.id),
-            place.account(call.account),
-            place.deadlines(),
-            place.stream(),
-        ];
+        let record = place.record(call.account, call.id);
+        let deadlines = place.deadlines(&record);
+        let keys = [place.meta(), record, place.account(call.account), deadlines, place.stream()];
         let arg = arguments::settle(place.generation, call, self.tombstone_ttl_ms)?;
         self.share(&place, &self.scripts.settle, &keys, &arg).await
     }
 
     async fn release(&self, account: &AccountId, id: &ReservationId) -> Result<Reply, Unavailable> {
         let place = self.place(account)?;
-        let keys = [place.meta(), place.record(account, id), place.account(account), place.deadlines()];
+        let record = place.record(account, id);
+        let deadlines = place.deadlines(&record);
+        let keys = [place.meta(), record, place.account(account), deadlines];
         let arg = arguments::release(place.generation, self.tombstone_ttl_ms);
         self.share(&place, &self.scripts.release, &keys, &arg).await
     }
@@ -120,7 +121,9 @@ impl Counters for Redis {
     async fn extend(&self, call: &ExtendCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
         let asked = arguments::extend(place.generation, call)?;
-        let keys = [place.meta(), place.account(call.account), place.record(call.account, call.id), place.deadlines()];
+        let record = place.record(call.account, call.id);
+        let deadlines = place.deadlines(&record);
+        let keys = [place.meta(), place.account(call.account), record, deadlines];
         self.ask(&place, &self.scripts.extend, &keys, &[&asked]).await
     }
 
@@ -202,7 +205,9 @@ impl Counters for Redis {
         let header = arguments::generation(place.generation);
         let args: [&[u8]; 4] =
             [&header, account.as_str().as_bytes(), id.as_str().as_bytes(), self.tombstone_ms.as_bytes()];
-        let keys = [place.meta(), place.account(account), place.record(account, id), place.deadlines(), place.stream()];
+        let record = place.record(account, id);
+        let deadlines = place.deadlines(&record);
+        let keys = [place.meta(), place.account(account), record, deadlines, place.stream()];
         self.ask(&place, &self.scripts.expire, &keys, &args).await
     }
 
@@ -283,7 +288,7 @@ impl Counters for Redis {
     async fn due(&self, shard: u16, most: usize) -> Result<Vec<(AccountId, ReservationId)>, Unavailable> {
         let place = Place { shard, generation: self.caller.serving.generation(shard)? };
         let header = arguments::generation(place.generation);
-        let keys = [place.meta(), place.deadlines()];
+        let keys: Vec<String> = std::iter::once(place.meta()).chain(keys::all_deadlines(shard)).collect();
         let reply = self.raw(&place, &self.scripts.due, &keys, &[&header, most.to_string().as_bytes()]).await?;
         if reply.status != Status::Done {
             return Err(Unavailable::Recovering);

@@ -5,6 +5,7 @@ use super::{
     Redis, arguments,
     call::failure,
     counters::Place,
+    deadlines::LOOKED_AT,
     keys,
     reply::{bytes, corrupt},
     stream::unpack_meta,
@@ -19,9 +20,6 @@ use crate::{
         reservation::{Record, State},
     },
 };
-
-/// Keys or deadlines looked at per step.
-const LOOKED_AT: usize = 500;
 
 impl Redis {
     pub(super) async fn mend_account(&self, call: &MendCall<'_>) -> Result<Reply, Unavailable> {
@@ -77,25 +75,16 @@ impl Redis {
 
     pub(super) async fn live_holds(&self, account: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
         let place = self.place(account)?;
-        let pattern = keys::records(place.shard, account);
-        let (mut holds, mut cursor) = (Vec::new(), 0_u64);
-        loop {
-            let mut scan = ::redis::cmd("ZSCAN");
-            scan.arg(place.deadlines()).arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(LOOKED_AT);
-            // Member and score in turn.
-            let (next, members): (u64, Vec<Vec<u8>>) = self.caller.plain(place.shard, &scan).await?;
-            for step in members.chunks(2 * LOOKED_AT) {
-                let names: Vec<&[u8]> = step.iter().step_by(2).map(Vec::as_slice).collect();
-                holds.extend(self.held_among(&place, &names).await?);
-            }
-            cursor = next;
-            if cursor == 0 {
-                // A member may come twice.
-                holds.sort_by(|a, b| a.0.cmp(&b.0));
-                holds.dedup_by(|a, b| a.0 == b.0);
-                return Ok(holds);
-            }
+        let members = self.deadlines_of(&place, account).await?;
+        let mut holds = Vec::new();
+        for step in members.chunks(LOOKED_AT) {
+            let names: Vec<&[u8]> = step.iter().map(|(name, _)| name.as_slice()).collect();
+            holds.extend(self.held_among(&place, &names).await?);
         }
+        // One that was extended meanwhile may be here twice.
+        holds.sort_by(|a, b| a.0.cmp(&b.0));
+        holds.dedup_by(|a, b| a.0 == b.0);
+        Ok(holds)
     }
 
     /// Those of the named records that are live holds.

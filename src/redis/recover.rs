@@ -35,14 +35,15 @@ impl Redis {
             .map_err(|_| Unavailable::Corrupt(format!("a ledger row of shard {shard} cannot be read")))?;
         let operation = keys::operation(shard, &entry.account, entry.kind, &entry.op_id);
         let reservation = entry.reservation().map(|id| keys::record(shard, &entry.account, &id));
+        let record = reservation.as_ref().unwrap_or(&operation);
         let mut header = Packer::with_capacity(12);
         header.uint::<4>(row.at.generation.into()).uint::<7>(row.at.seq).uint::<1>(reservation.is_some().into());
         let keys = [
             keys::meta(shard),
             keys::account(shard, &entry.account),
-            reservation.unwrap_or_else(|| operation.clone()),
-            operation,
-            keys::deadlines(shard),
+            record.clone(),
+            operation.clone(),
+            keys::deadlines(shard, record),
             keys::stream(shard),
         ];
         let fence = pack_meta(fence);

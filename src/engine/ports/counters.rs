@@ -287,7 +287,7 @@ pub trait Counters: Send + Sync + 'static {
     /// All counters of a loaded account and Redis' time; `None` when it is not loaded.
     async fn read_account(&self, account: &AccountId) -> Result<Option<(Millis, AccountCounters)>, Unavailable>;
     async fn read_record(&self, account: &AccountId, id: &ReservationId) -> Result<Option<Record>, Unavailable>;
-    /// Holds of a shard whose deadline has passed, oldest first.
+    /// Holds of a shard whose deadline has passed, in no order.
     async fn due(&self, shard: u16, most: usize) -> Result<Vec<(AccountId, ReservationId)>, Unavailable>;
     fn shards(&self) -> u16;
     fn shard_of(&self, account: &AccountId) -> u16;

@@ -175,7 +175,7 @@ async fn calls_of_one_script_are_one_command_and_each_gets_its_own_answer() {
 async fn a_script_carries_no_more_calls_than_it_may() {
     let (scripts, (pipe, mut server, _driver)) = (Scripts::compose().unwrap(), connected());
     let calls: Vec<_> = (0..=CALLS_MAX).map(|_| share(&pipe, &scripts, later(), b"x")).collect();
-    let most = vec![&b"x"[..]; CALLS_MAX];
+    let most = [&b"x"[..]; CALLS_MAX];
     let wanted = [command(&scripts, &most), command(&scripts, &[b"x"])].concat();
     let mut bytes = Vec::new();
     while bytes.len() < wanted.len() {
@@ -196,7 +196,7 @@ async fn a_full_script_is_on_its_way_before_the_driver_runs() {
     let pipe = Arc::new(Pipe::default());
     let driver = Driver::new(pipe.clone(), Box::new(ours), 3);
     let calls: Vec<_> = (0..=CALLS_MAX).map(|_| share(&pipe, &scripts, later(), b"x")).collect();
-    assert_eq!(heard(&mut server).await, command(&scripts, &vec![&b"x"[..]; CALLS_MAX]));
+    assert_eq!(heard(&mut server).await, command(&scripts, &[&b"x"[..]; CALLS_MAX]));
     let _driver = tokio::spawn(driver);
     assert_eq!(heard(&mut server).await, command(&scripts, &[b"x"]), "the rest, by the driver");
     drop(calls);
@@ -214,7 +214,7 @@ async fn calls_that_a_full_socket_does_not_take_are_sent_later_and_once() {
     let _driver = tokio::spawn(driver);
     tokio::task::yield_now().await;
     let second = share_all();
-    let wanted = command(&scripts, &vec![&b"x"[..]; CALLS_MAX]).repeat(3);
+    let wanted = command(&scripts, &[&b"x"[..]; CALLS_MAX]).repeat(3);
     let mut bytes = Vec::new();
     while bytes.len() < wanted.len() {
         bytes.extend(heard(&mut server).await);

@@ -149,8 +149,10 @@ const READ: &str = "
     for _, key in ipairs(redis.call('KEYS', tag .. 'a/*')) do
         accounts[#accounts + 1] = {key, redis.call('HGETALL', key)}
     end
-    for _, key in ipairs(redis.call('ZRANGE', tag .. 'x', 0, -1)) do
-        holds[#holds + 1] = {key, redis.call('GET', key) or ''}
+    for _, set in ipairs(redis.call('KEYS', tag .. 'x/*')) do
+        for _, key in ipairs(redis.call('ZRANGE', set, 0, -1)) do
+            holds[#holds + 1] = {key, redis.call('GET', key) or ''}
+        end
     end
     for _, entry in ipairs(redis.call('XRANGE', tag .. 'l', '-', '+')) do
         stream[#stream + 1] = entry[1]

@@ -78,7 +78,7 @@ impl Shard {
                 b'o' => drop(read.operations.insert(name.clone(), ask(connection, &["GET", &name]))),
                 b'x' => {
                     let members: Vec<(String, i64)> = ask(connection, &["ZRANGE", &name, "0", "-1", "WITHSCORES"]);
-                    read.deadlines = members.into_iter().collect();
+                    read.deadlines.extend(members);
                 }
                 b'l' => {
                     let entries: Vec<(String, BTreeMap<String, Vec<u8>>)> =

@@ -129,8 +129,8 @@ async fn a_late_settle_stays_above_what_was_refunded() {
 #[tokio::test]
 async fn a_deadline_without_a_reservation_goes_away() {
     let bench = Bench::new(1_000).await;
-    let deadlines = format!("q{{{}}}x", bench.shard);
     let member = format!("q{{{}}}r/acc/ghost", bench.shard);
+    let deadlines = format!("q{{{}}}x/{}", bench.shard, xxhash_rust::xxh3::xxh3_64(member.as_bytes()) % 16);
     redis::cmd("ZADD").arg(&deadlines).arg(1).arg(member).exec(&mut bench.server.connect()).unwrap();
     assert_eq!(bench.redis.due(bench.shard, 10).await.unwrap(), [(bench.account.clone(), id("ghost"))]);
     assert_eq!(bench.expire("ghost").await.status, Status::Idle);
