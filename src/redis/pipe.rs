@@ -240,9 +240,17 @@ impl State {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(writer) = &mut self.writer else { return Poll::Ready(Ok(())) };
         while self.sent < self.unsent.len() {
-            match ready!(Pin::new(&mut *writer).poll_write(cx, &self.unsent[self.sent..]))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => self.sent += sent,
+            match Pin::new(&mut *writer).poll_write(cx, &self.unsent[self.sent..])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(sent) => self.sent += sent,
+                Poll::Pending => {
+                    // While calls come faster than the server reads there is always a rest: what is gone must go.
+                    if self.sent >= KEPT_BYTES_MAX {
+                        self.unsent.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return Poll::Pending;
+                }
             }
         }
         self.sent = 0;

@@ -135,6 +135,24 @@ async fn a_server_that_reads_nothing_is_not_written_to_for_ever() {
     assert!(taken <= 2 * UNSENT_BYTES_MAX + (64 << 10), "{taken}");
 }
 
+/// What was sent once stayed in memory until a moment without a rest, which a busy server never has.
+#[tokio::test]
+async fn what_is_sent_takes_no_memory_though_a_rest_is_always_left() {
+    let (ours, mut server) = duplex(4 << 10);
+    let pipe = Arc::new(Pipe::default());
+    let _driver = tokio::spawn(Driver::new(pipe.clone(), Box::new(ours), 3));
+    let (call, mut read) = ([b'x'; 1 << 10], [0; 1 << 10]);
+    let make = || drop(pipe.call(later(), |out| out.extend_from_slice(&call)).unwrap());
+    (0..16).for_each(|_| make());
+    for _ in 0..4 * (KEPT_BYTES_MAX >> 10) {
+        make();
+        server.read_exact(&mut read).await.unwrap();
+    }
+    let state = pipe.state();
+    assert!(state.unsent.len() > state.sent, "a rest is left");
+    assert!(state.unsent.len() <= KEPT_BYTES_MAX + (64 << 10), "{}", state.unsent.len());
+}
+
 fn share<'p>(pipe: &'p Pipe, scripts: &Scripts, until: Instant, arg: &[u8]) -> Reply<'p> {
     pipe.share(until, &scripts.release, &["a".to_owned(), "b".to_owned()], arg).unwrap()
 }
