@@ -51,7 +51,9 @@ if head then
     end
     if stays then
       local left = unpack('<i7', entry_record, 14) - unpack('<i7', entry_record, 54)
-      cost_held, tokens_held, requests_held, concurrency_held = cost_held + (left > 0 and left or 0), 0, 0, 0
+      cost_held, requests_held, concurrency_held = cost_held + (left > 0 and left or 0), 0, 0
+      -- An extend, which has no entry of its own, may have held more tokens since.
+      tokens_held = tokens_held + unpack('<i7', entry_record, 40)
     end
     -- include lib/touch
     for at = 1, #writes, 2 do

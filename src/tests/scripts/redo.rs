@@ -2,8 +2,8 @@
 
 use quotad::{
     engine::ports::{
-        AdjustCall, Cost, Counters, Position, RawEntry, RefundCall, Reply, ResetCall, ShardMeta, Status, Stream,
-        Unavailable,
+        AdjustCall, Cost, Counters, Position, RawEntry, RefundCall, Reply, Reprice, ResetCall, ShardMeta, Status,
+        Stream, Unavailable,
     },
     quota::{
         entry::Kind,
@@ -194,6 +194,24 @@ async fn a_lost_extend_is_seen_in_the_next_entry() {
     assert_eq!(copy.record("r").await, bench.record("r").await);
     assert_eq!(copy.settle("r", 150).await.status, Status::Done);
     assert_eq!(copy.money().await, [850, 0, 150, 1]);
+}
+
+/// The window was left with fewer tokens than the record: its settle took them below zero.
+#[tokio::test]
+async fn tokens_of_a_lost_extend_are_held_again() {
+    let bench = Bench::new(1_000).await;
+    let ask = limited("r", 100);
+    bench.reserve(&ask).await;
+    let tag = bench.record("r").await.unwrap().price_tag;
+    let copy = behind(&bench).await;
+    let more = Reprice { from: &tag, to: &tag, prompt_cost: 5, tokens: Some(50) };
+    assert_eq!(bench.reprice(&ask, Some(400), None, Some(more)).await.status, Status::Done);
+    bench.partial("r", 150).await;
+    let copy = copy.catch_up(&bench).await;
+    let tokens = async || copy.gauge(&field(), code(Metric::Tokens, Period::Day)).await.unwrap();
+    assert_eq!((tokens().await.held, copy.record("r").await.unwrap().tokens), (50, 50));
+    assert_eq!(copy.settle("r", 150).await.status, Status::Done);
+    assert_eq!((tokens().await.held, copy.money().await), (0, [850, 0, 150, 1]));
 }
 
 /// An id used again after its tombstone was gone: what was held under it the first time ends.
