@@ -79,8 +79,23 @@ impl Engine {
         Ok(Done::now(()))
     }
 
-    /// Takes what was credited between the closing and the deletion: a deleted account has no money.
+    /// What a change that SQL has should have done, whoever made it and died: raises its version, and closes what was
+    /// deleted. This sidecar reads the rules, too, because what is granted without Redis goes by what is in memory.
+    pub(crate) async fn catch_up(&self, account: &AccountId, version: u32) -> Step<()> {
+        let rules = self.reload(account).await?;
+        self.raise_version(account, version).await?;
+        if rules.is_none() {
+            self.close_rest(&Actor::quotad(), account).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what was credited between the closing and the deletion: a deleted account has no money. Nothing, when
+    /// the account is there again.
     async fn close_rest(&self, by: &Actor, account: &AccountId) -> Step<()> {
+        if self.reload(account).await?.is_some() {
+            return Ok(());
+        }
         let there = self.counters.read_account(account).await?;
         if there.is_none_or(|(_, counters)| counters.head.balance == 0) {
             return Ok(());
@@ -128,7 +143,12 @@ impl Engine {
         crate::fail_point!("policy-committed");
         let version = policy.version;
         let rules = self.cache.put(policy, era);
-        self.raise_version(&rules.policy.account, version).await?;
+        let account = &rules.policy.account;
+        if self.raise_version(account, version).await?
+            && let Some(rules) = self.reload(account).await?
+        {
+            return Ok(rules.policy.clone());
+        }
         Ok(rules.policy.clone())
     }
 

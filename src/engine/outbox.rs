@@ -15,6 +15,7 @@ use super::{
     Answer, Engine,
     adjust::{Adjusted, Credit},
     ports::{Closed, Due, Outbox, Owed, Raise, StoreError, Unavailable},
+    step::Stop,
 };
 use crate::{
     metrics,
@@ -99,8 +100,8 @@ impl Courier {
     /// # Errors
     /// When the database does not answer. What was brought is brought.
     pub async fn look(&self) -> Result<(), StoreError> {
-        self.raise().await?;
-        self.pay().await
+        let raised = self.raise().await;
+        self.pay().await.and(raised)
     }
 
     /// Rows that Redis does not take stay for the next look, and keep none behind them waiting.
@@ -116,12 +117,20 @@ impl Courier {
             for Raise { account, version } in &page {
                 match self.engine.catch_up(account, *version).await {
                     Ok(()) => raised.push(Raise { account: account.clone(), version: *version }),
-                    // Of this shard alone.
-                    Err(Unavailable::Recovering) => {}
-                    Err(reason) => {
+                    Err(Stop::Unavailable(
+                        reason @ (Unavailable::Connection(_) | Unavailable::Timeout | Unavailable::Overloaded),
+                    )) => {
                         tracing::debug!(%account, %reason, "a version of rules waits for Redis");
                         away = true;
                         break;
+                    }
+                    // Of this account or its shard alone.
+                    Err(Stop::Unavailable(Unavailable::Recovering)) => {}
+                    Err(Stop::Unavailable(reason)) => {
+                        tracing::warn!(%account, %reason, "a version of rules cannot be raised; trying again");
+                    }
+                    Err(Stop::Refused(refusal)) => {
+                        tracing::warn!(%account, refusal = refusal.detail, "a version of rules cannot be raised");
                     }
                 }
             }

@@ -8,32 +8,36 @@ use crate::quota::id::AccountId;
 
 impl Engine {
     /// From then on no sidecar decides by older rules. An account that Redis does not hold gets the version when it
-    /// is loaded.
-    pub(crate) async fn raise_version(&self, account: &AccountId, version: u32) -> Result<(), Unavailable> {
+    /// is loaded. True when Redis had seen a later one, which was overtaken: then the rules are those of SQL under
+    /// another version than this.
+    pub(crate) async fn raise_version(&self, account: &AccountId, version: u32) -> Result<bool, Unavailable> {
+        match self.tell_version(account, version).await? {
+            seen if seen > version => self.overtake(account, seen).await,
+            _ => Ok(false),
+        }
+    }
+
+    /// The version that Redis has now; 0 without the account.
+    async fn tell_version(&self, account: &AccountId, version: u32) -> Result<u32, Unavailable> {
         let reply = self.counters.raise_version(account, version).await?;
         match reply.status {
-            Status::Done | Status::Replayed | Status::Idle | Status::Absent => Ok(()),
+            Status::Done | Status::Replayed | Status::Idle | Status::Absent => {
+                Ok(reply.head.map_or(0, |head| head.version))
+            }
             Status::Generation => Err(Unavailable::Recovering),
             other => Err(Unavailable::Corrupt(format!("raising a version was answered {other:?}"))),
         }
     }
 
-    /// The same for a version that another sidecar may have written: this one has to read the rules, too, because
-    /// what is granted without Redis goes by what is in memory.
-    pub(crate) async fn catch_up(&self, account: &AccountId, version: u32) -> Result<(), Unavailable> {
-        if self.cache.get(account, 0).is_some_and(|rules| rules.policy.version < version) {
-            self.reload(account).await?;
-        }
-        self.raise_version(account, version).await
-    }
-
     /// Redis has seen a version that SQL does not have: SQL was restored from an older copy. Its rules are the truth
-    /// all the same, under a version that is new to everybody; nothing, when SQL has caught up meanwhile.
-    pub(crate) async fn overtake(&self, account: &AccountId, seen: u32) -> Result<(), Unavailable> {
-        let Some(version) = self.policies.overtake(account, seen).await? else { return Ok(()) };
+    /// all the same, under a version that is new to everybody. False, and nothing is done, when SQL has caught up
+    /// meanwhile.
+    pub(crate) async fn overtake(&self, account: &AccountId, seen: u32) -> Result<bool, Unavailable> {
+        let Some(version) = self.policies.overtake(account, seen).await? else { return Ok(false) };
         tracing::warn!(%account, seen, version, "the database's rules are older than those Redis has seen, as after \
             it was restored from a copy: they are in force again");
         self.reload(account).await?;
-        self.raise_version(account, version).await
+        self.tell_version(account, version).await?;
+        Ok(true)
     }
 }

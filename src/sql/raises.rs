@@ -35,12 +35,13 @@ pub(super) async fn raise(
     Ok(())
 }
 
-/// Raises a living account's version above one that Redis has seen, when it is below.
+/// Raises an account's version above one that Redis has seen, when it is below; a deleted one's too, for sidecars may
+/// remember it.
 pub(super) async fn overtake(store: &Store, account: &AccountId, seen: u32) -> Result<Option<u32>, StoreError> {
     let mut session = store.write().await?;
     let dialect = store.backend.dialect();
     let row = row_of(&mut *session, account, dialect.for_update).await?;
-    let Some(row) = row.filter(|row| !row.deleted && row.version < seen) else { return Ok(None) };
+    let Some(row) = row.filter(|row| row.version < seen) else { return Ok(None) };
     let (version, now) = (next(seen)?, local_now());
     let sql = "UPDATE accounts SET version = ?, changed_at = ? WHERE account = ?";
     session.execute(sql.into(), &[version.into(), now.0.into(), account.as_str().into()]).await?;

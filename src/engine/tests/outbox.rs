@@ -15,7 +15,12 @@ use crate::{
         outbox::{Attempt, Courier},
         ports::{Closed, Due, Outbox, Owed, Raise, Raises, Status, StoreError, Unavailable},
     },
-    quota::{clock::Millis, id::AccountId, verdict::Code},
+    quota::{
+        clock::Millis,
+        counter::{AccountCounters, Head},
+        id::AccountId,
+        verdict::Code,
+    },
 };
 
 fn owed() -> Owed {
@@ -174,7 +179,27 @@ async fn a_version_that_nobody_raised_is_raised_until_redis_answers() {
     assert_eq!(outbox.left(), [5], "the shard of `b` is being recovered, which keeps no other one waiting");
     let raised: Vec<_> = fake.seen("raise").into_iter().map(|seen| (seen.id, seen.version)).collect();
     assert_eq!(raised[1..], [("a".into(), 3), ("b".into(), 5), ("c".into(), 7)]);
-    assert_eq!(fake.seen("policy").len(), 1, "read once");
+}
+
+/// A sidecar died between the deletion in SQL and the second closing: what was credited in between stayed.
+#[tokio::test]
+async fn what_a_deletion_left_undone_is_done_with_its_version() {
+    let (fake, engine) = Fake::new(|_, _| reply(Status::Done));
+    let rich = Head { balance: 70, ..Head::default() };
+    let counters = AccountCounters { head: rich, ..AccountCounters::default() };
+    fake.set(|world| (world.policies, world.counters) = (Default::default(), Some(counters.clone())));
+    let look = async |version| {
+        let outbox = Row::raising(&[("a", version)]);
+        Courier::new(engine.clone(), outbox.clone()).look().await.unwrap();
+        assert!(outbox.left().is_empty());
+    };
+    look(3).await;
+    let closed: Vec<_> = fake.seen("adjust").into_iter().map(|seen| seen.id).collect();
+    assert!(closed.len() == 1 && closed[0].starts_with("close:"), "{closed:?}");
+    // An account that is there keeps its money.
+    fake.set(|world| drop(world.policies.insert(account(), policy(5))));
+    look(5).await;
+    assert_eq!(fake.seen("adjust").len(), 1);
 }
 
 #[tokio::test]

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    account,
+    account, by,
     fake::{Fake, granted, loading, reply},
     op, policy, refused, reserve,
 };
 use crate::{
     engine::{
-        ports::{Posted, Reply, Status, Unavailable},
+        ports::{AccountPatch, Posted, Reply, Status, Unavailable},
         reserve::{Ask, Reserve},
     },
     quota::{
@@ -17,7 +17,7 @@ use crate::{
         counter::Head,
         entry::Kind,
         limit::{Limit, Metric, Period},
-        policy::{AccountStatus, KeyPolicy, KeyStatus},
+        policy::{AccountStatus, KeyPolicy, KeyStatus, Policy},
         verdict::Code,
     },
 };
@@ -181,6 +181,32 @@ async fn rules_that_came_back_from_a_copy_overtake_the_version_redis_has_seen() 
     assert_eq!((fake.seen("raise").len(), fake.seen("raise")[0].version), (1, 10));
     super::done(engine.reserve(&reserve(Ask::Units(1))).await.unwrap());
     assert_eq!(fake.seen("overtake").len(), 1, "once");
+}
+
+/// A sidecar that knew later rules took its own change for an old one: it was answered, and never in force.
+#[tokio::test]
+async fn a_change_after_a_restore_is_in_force() {
+    let (fake, engine) = Fake::new(|world, seen| {
+        let raised = world.of("raise").iter().map(|raise| raise.version).max().map_or(7, |version| version.max(7));
+        let head = Head { version: raised, balance: 1_000_000, ..Head::default() };
+        match seen.verb {
+            "reserve" if seen.version < raised => Reply { head: Some(head), ..reply(Status::Stale) },
+            "reserve" => granted(),
+            _ => Reply { head: Some(head), ..reply(Status::Done) },
+        }
+    });
+    let lost = Policy { credit_limit: 70, ..policy(7) };
+    engine.cache.put(lost, 0);
+    fake.set(|world| drop(world.policies.insert(account(), policy(5))));
+    let ((shown, _), _) = super::done(engine.put_account(&by(), &account(), &AccountPatch::default()).await.unwrap());
+    assert_eq!((shown.version, shown.credit_limit), (8, 0), "SQL's rules, under a version that is new to all");
+    let raised: Vec<_> = fake.seen("raise").iter().map(|raise| raise.version).collect();
+    assert_eq!(raised, [6, 8]);
+    super::done(engine.reserve(&reserve(Ask::Units(1))).await.unwrap());
+    assert_eq!(fake.seen("reserve")[0].version, 8);
+    // Nothing is overtaken where nothing was restored.
+    let ((shown, _), _) = super::done(engine.put_account(&by(), &account(), &AccountPatch::default()).await.unwrap());
+    assert_eq!((shown.version, fake.seen("overtake").len()), (9, 1));
 }
 
 #[tokio::test]
