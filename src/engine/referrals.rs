@@ -15,7 +15,7 @@ use crate::quota::{
 };
 
 /// Begins the op ids of credits that are transfers.
-const CREDIT: &str = "referral:";
+pub(crate) const CREDIT: &str = "referral:";
 
 /// A transfer that was made.
 #[derive(Clone, Debug)]

@@ -155,7 +155,7 @@ impl Code {
 }
 
 /// Begins the op ids of credits that are codes.
-const CREDIT: &str = "redeem:";
+pub(crate) const CREDIT: &str = "redeem:";
 
 /// The id of the code that a credit of this op id is of.
 #[must_use]

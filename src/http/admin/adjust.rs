@@ -1,7 +1,10 @@
 //! `POST /admin/v1/accounts/{account}/credit` and `…/debit`.
 
 use crate::{
-    engine::adjust::{Adjusted, Credit, CreditKind, Debit},
+    engine::{
+        adjust::{Adjusted, Credit, CreditKind, Debit},
+        referrals,
+    },
     http::{
         answer::{Answer, Handled},
         error::Problem,
@@ -10,15 +13,29 @@ use crate::{
         route::Call,
         wire::{admin, read, report},
     },
-    quota::id::{AccountId, OpId},
+    quota::{
+        code,
+        id::{AccountId, OpId},
+    },
 };
+
+/// How the ids of credits begin that follow from a code or a transfer. One of an operator's with the same id would take
+/// the place of the other.
+const OWN_CREDITS: [&str; 2] = [code::CREDIT, referrals::CREDIT];
 
 pub(super) async fn credit(call: &Call<'_>, account: &str) -> Handled {
     let account = path::id(account, "account", AccountId::new)?;
     let ask: admin::Credit = read::body(call.body)?;
+    let op_id = op_id(call, ask.op_id)?;
+    if let Some(own) = OWN_CREDITS.iter().find(|own| op_id.as_str().starts_with(**own)) {
+        return Err(Problem::invalid(
+            "op_id",
+            format!("op_id must not begin with `{own}`: so do quotad's own credits"),
+        ));
+    }
     let credit = Credit {
         account,
-        op_id: op_id(call, ask.op_id)?,
+        op_id,
         amount: ask.amount.0,
         kind: ask.kind.map_or(CreditKind::Topup, |kind| kind.0),
         note: ask.note.map(|note| note.0.into()),

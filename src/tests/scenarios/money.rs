@@ -4,6 +4,19 @@ use serde_json::json;
 
 use crate::harness::{Setup, Sidecar, USD};
 
+/// A transfer's own credit was refused as a conflict with it, and the reward was lost.
+#[test]
+fn no_credit_of_an_operator_has_the_name_of_one_that_follows_from_a_code_or_a_transfer() {
+    let quotad = Sidecar::start();
+    quotad.account("a", json!({}));
+    for op_id in ["redeem:x", "referral:t-1"] {
+        let body = json!({"op_id": op_id, "amount": 1});
+        let refused = quotad.admin.post("/admin/v1/accounts/a/credit", &body).problem(400, "invalid_request");
+        assert_eq!(refused["field"], "op_id");
+    }
+    assert_eq!(quotad.money("a"), [0, 0, 0]);
+}
+
 #[test]
 fn a_cost_above_the_hold_is_charged_and_reserves_wait_until_it_is_covered() {
     let quotad = Sidecar::start();
