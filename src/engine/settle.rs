@@ -253,11 +253,17 @@ pub(crate) fn log_blob(log: &LogFields) -> Vec<u8> {
 
 impl Settle {
     pub(crate) fn invalid(&self) -> Option<Refusal> {
-        match self.price {
+        match &self.price {
             Price::Unsaid if !self.last => {
                 Some(Refusal::invalid("amount", "is needed where `final` is false: what was used so far"))
             }
             Price::Usage(_) | Price::Text { .. } if self.model.is_none() => Some(model_missing()),
+            // Done work is charged whatever is wrong with its numbers; what goes on can still say better ones, and what
+            // is charged on the way cannot be taken back.
+            Price::Usage(usage) if usage.beyond && !self.last => Some(Refusal::invalid(
+                "usage",
+                "has a number that cannot be; only a final settle is charged all the same",
+            )),
             Price::Usage(_) | Price::Text { .. } | Price::Units(_) | Price::Unsaid => None,
         }
     }

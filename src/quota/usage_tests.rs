@@ -353,6 +353,16 @@ fn more_cached_tokens_than_the_prompt_has_are_beside_it() {
         r#"{"prompt_tokens":12,"completion_tokens":7,"total_tokens":19,
             "prompt_tokens_details":{"cached_tokens":100000,"cached_creation_tokens":40}}"#,
     );
+    // A prompt longer than what was cached, where the gateway says how it counts, or the total does.
+    for tell in [r#""usage_semantic":"anthropic""#, r#""total_tokens":23057"#] {
+        check(
+            Usage { input: 12_000, cache_read: 11_000, cache_write_5m: 50, output: 7, ..Usage::default() },
+            &format!(
+                r#"{{"prompt_tokens":12000,"completion_tokens":7,{tell},
+                    "prompt_tokens_details":{{"cached_tokens":11000,"cached_creation_tokens":50}}}}"#
+            ),
+        );
+    }
     // Either of them fits, both do not: reading and writing are different tokens.
     check(
         Usage { input: 100, cache_read: 60, cache_write_1h: 50, output: 7, ..Usage::default() },

@@ -1,5 +1,7 @@
 //! The upstreams' shapes of a usage object, each read into the one shape that is priced.
 
+use serde_json::Value;
+
 use super::{
     BadUsage, Usage, bad,
     fields::{Counts, Fields},
@@ -64,18 +66,23 @@ fn openai(usage: Fields<'_>, prompt_name: &str, output_name: &str) -> Result<Usa
             .max(usage.count("cache_read_input_tokens")?),
         cached => cached,
     };
+    let written = Written::read(usage, of_prompt)?;
+    let (said, total, output) = (usage.count(prompt_name)?, usage.count("total_tokens")?, usage.count(output_name)?);
+    // Gateways that keep Anthropic's way of counting say so, or add up so; where they do neither, see `with_prompt`.
+    let beside = usage.field("usage_semantic").and_then(Value::as_str) == Some("anthropic")
+        || cached + written.all() > 0 && total == said + cached + written.all() + output;
     let prompt = Prompt {
-        all: usage.count(prompt_name)?,
+        all: if beside { said + cached + written.all() } else { said },
         cached,
-        written: Written::read(usage, of_prompt)?,
+        written,
         audio: of_prompt.count("audio_tokens")?,
         image: of_prompt.count("image_tokens")?,
         cached_audio: cached_details.count("audio_tokens")?,
         cached_image: cached_details.count("image_tokens")?,
     };
-    let (all, reasoning) = (usage.count(output_name)?, of_output.count("reasoning_tokens")?);
+    let (all, reasoning) = (output, of_output.count("reasoning_tokens")?);
     // Upstreams differ in whether the completion includes its reasoning; the sum tells.
-    let apart = reasoning > all || usage.count("total_tokens")? == prompt.all + all + reasoning;
+    let apart = reasoning > all || total == prompt.all + all + reasoning;
     let output = Output {
         all: if apart { all + reasoning } else { all },
         reasoning,

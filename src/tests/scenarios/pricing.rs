@@ -236,7 +236,12 @@ fn a_usage_that_cannot_be_is_clamped_and_charged() {
     let pointed = settle("p", "gpt-4o", &json!({"prompt_tokens": 12.0, "completion_tokens": 1.0}));
     assert_eq!((&pointed["charged"], pointed.get("clamped").and_then(Value::as_bool)), (&json!(4_000), None));
     assert_eq!(quotad.money("u")[0], 80 * USD - 4_000);
-    // Before the work it is refused, as ever.
+    // On the way it is refused: what is charged there cannot be taken back, and the next number may be the true one.
+    quotad.reserve(json!({"account": "u", "id": "s", "model": "gpt-4o", "amount": USD})).expect(200);
+    let part = json!({"account": "u", "id": "s", "model": "gpt-4o", "usage": absurd, "final": false});
+    assert_eq!(quotad.settle(part).problem(400, "invalid_request")["field"], "usage");
+    quotad.gateway.post("/v1/release", &json!({"account": "u", "id": "s"})).expect(200);
+    // Before the work, too, as ever.
     let charge = json!({"account": "u", "model": "gpt-4o", "usage": absurd});
     assert_eq!(quotad.gateway.post("/v1/charge", &charge).problem(400, "invalid_request")["field"], "usage");
     let estimate =
