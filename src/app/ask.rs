@@ -123,7 +123,8 @@ pub fn units_per_usd(config: &Config, place: &Place) -> Result<i64, Failure> {
     })
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// For a command that asks a server and ends.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

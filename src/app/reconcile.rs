@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
+    ask::runtime,
     client::{Answer, Client, Place},
     failure::Failure,
 };
@@ -46,11 +47,7 @@ struct Found {
 /// [`Failure::Other`] when differences are left; [`Failure::Config`] for what cannot be asked;
 /// [`Failure::Backend`] when nobody answers.
 pub fn run(config: &Config, ask: &Ask, print: impl FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Other(format!("no runtime: {error}")))?;
-    runtime.block_on(walk(config, ask, print))
+    runtime()?.block_on(walk(config, ask, print))
 }
 
 async fn walk(config: &Config, ask: &Ask, mut print: impl FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {

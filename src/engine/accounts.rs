@@ -145,7 +145,7 @@ impl Engine {
         let rules = self.cache.put(policy, era);
         let account = &rules.policy.account;
         if self.raise_version(account, version).await?
-            && let Some(rules) = self.reload(account).await?
+            && let Some(rules) = self.rules(account).await?
         {
             return Ok(rules.policy.clone());
         }
