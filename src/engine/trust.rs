@@ -8,6 +8,8 @@
 mod aside;
 #[cfg(test)]
 mod bound_tests;
+#[cfg(test)]
+mod ends_tests;
 mod fund;
 mod standing;
 mod verbs;
@@ -22,6 +24,7 @@ use std::{
 };
 
 use dashmap::{DashMap, Entry};
+use foldhash::quality::RandomState;
 
 use super::{ports::Reply, settings::Live};
 use crate::{
@@ -40,22 +43,28 @@ pub(crate) use work::Work;
 
 /// Accounts that are trusted at the same time; others are held for.
 const ACCOUNTS_MAX: usize = 100_000;
-/// Trusted works in flight; what comes on top is held.
-const WORKS_MAX: usize = 200_000;
+/// Trusted works in flight, some 300 bytes each; what comes on top is held.
+const WORKS_MAX: usize = 1_000_000;
 
 /// What is known of trusted accounts. An account is locked for some hundred nanoseconds, and never
 /// across an await.
 pub(crate) struct Trust {
     live: Arc<Live>,
     sidecars: u32,
-    standings: DashMap<AccountId, Standing>,
+    standings: DashMap<AccountId, Standing, RandomState>,
     accounts: AtomicUsize,
     works: AtomicUsize,
 }
 
 impl Trust {
     pub(crate) fn new(live: Arc<Live>, sidecars: u32) -> Self {
-        Self { live, sidecars, standings: DashMap::new(), accounts: AtomicUsize::new(0), works: AtomicUsize::new(0) }
+        Self {
+            live,
+            sidecars,
+            standings: DashMap::default(),
+            accounts: AtomicUsize::new(0),
+            works: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn rule(&self, policy: &Policy) -> Option<Rule> {

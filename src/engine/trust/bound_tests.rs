@@ -3,7 +3,7 @@
 //! money than trusted work in flight.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -51,10 +51,22 @@ fn policy() -> Policy {
     }
 }
 
-fn ready() -> Arc<Ready> {
+static READY: LazyLock<Arc<Ready>> = LazyLock::new(|| {
     let terms = Terms { tariff: Arc::new(Tariff::builtin()), tables: Arc::default() };
     let ask = Ask { key: None, platform: None, model: None, client_ip: None, now: Millis(1) };
     Rules::new(policy(), 0).admit(&ask, None, &terms)
+});
+
+pub(super) fn work(amount: i64, until: Instant) -> Work {
+    Work {
+        fingerprint: Fingerprint::default(),
+        amount,
+        tokens: 0,
+        prompt_cost: 0,
+        ready: READY.clone(),
+        expires_at: Millis(0),
+        until,
+    }
 }
 
 /// A script on its way: to Redis while it has no reply, back from there when it has one.
@@ -71,7 +83,6 @@ struct World {
     begun: Instant,
     ms: u64,
     balance: i64,
-    ready: Arc<Ready>,
     rule: Rule,
     standings: Vec<Standing>,
     /// Works in flight whose charge was not sent, by sidecar.
@@ -89,7 +100,6 @@ impl World {
             begun,
             ms: 0,
             balance,
-            ready: ready(),
             rule: Rule::of(&policy(), None, sidecars).unwrap(),
             standings: (0..sidecars).map(|_| Standing::new(0, begun)).collect(),
             works: (0..sidecars).map(|_| Vec::new()).collect(),
@@ -109,8 +119,7 @@ impl World {
 
     fn reserve(&mut self, sidecar: usize) {
         let (at, amount) = (self.at(), self.random.random_range(0..120));
-        let ready = self.ready.clone();
-        let admission = &ready.admission;
+        let admission = &READY.admission;
         let question = Question { rule: self.rule, version: 1, key: None, admission, amount, at, era: 0 };
         if !self.standings[sidecar].admits(&question) {
             // Redis is asked; what it holds is given back there at once.
@@ -120,16 +129,7 @@ impl World {
         self.ids += 1;
         self.granted += 1;
         let id = ReservationId::new(self.ids.to_string()).unwrap();
-        let work = Work {
-            fingerprint: Fingerprint::default(),
-            amount,
-            tokens: 0,
-            prompt_cost: 0,
-            ready: self.ready.clone(),
-            expires_at: Millis(0),
-            until: at + Duration::from_secs(3_600),
-        };
-        self.standings[sidecar].take_up(&id, work);
+        self.standings[sidecar].take_up(&id, work(amount, at + Duration::from_secs(3_600)));
         self.works[sidecar].push((id, amount));
     }
 

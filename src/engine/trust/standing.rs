@@ -3,10 +3,12 @@
 //! lock of [`super::Trust`]; time is handed in.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
+use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::{
@@ -28,19 +30,21 @@ use crate::{
 const KNOWN_MAX: usize = 1_000;
 /// Keys, and groups of limits, of one account whose numbers are kept.
 const FUNDS_MAX: usize = 1_024;
+/// Ends of works that are over already are thrown out when there are more of them than of others, by so many.
+const ENDS_SPARE: usize = 64;
 /// An account that nobody reserved for is forgotten after so long.
 const IDLE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Standing {
     era: u64,
     account: Fund<Head>,
-    keys: HashMap<KeyId, Fund<KeyCounter>>,
-    groups: HashMap<GroupField, Fund<WindowCounters>>,
-    ids: HashMap<ReservationId, Slot>,
+    keys: HashMap<KeyId, Fund<KeyCounter>, RandomState>,
+    groups: HashMap<GroupField, Fund<WindowCounters>, RandomState>,
+    ids: HashMap<ReservationId, Slot, RandomState>,
     /// The known ones of `ids`, oldest first.
     known: VecDeque<ReservationId>,
-    /// No work ends by its time before this.
-    next_end: Option<Instant>,
+    /// When each work ends by its time, the soonest first; also of works that are over already.
+    ends: BinaryHeap<Reverse<(Instant, ReservationId)>>,
     asked_at: Instant,
 }
 
@@ -49,11 +53,11 @@ impl Standing {
         Self {
             era,
             account: Fund::default(),
-            keys: HashMap::new(),
-            groups: HashMap::new(),
-            ids: HashMap::new(),
+            keys: HashMap::default(),
+            groups: HashMap::default(),
+            ids: HashMap::default(),
             known: VecDeque::new(),
-            next_end: None,
+            ends: BinaryHeap::new(),
             asked_at: at,
         }
     }
@@ -161,9 +165,13 @@ impl Standing {
 
     /// Takes up work that was admitted.
     pub(crate) fn take_up(&mut self, id: &ReservationId, work: Work) {
-        self.next_end = Some(self.next_end.map_or(work.until, |next| next.min(work.until)));
         self.weigh(&work, 1);
+        self.ends.push(Reverse((work.until, id.clone())));
         self.ids.insert(id.clone(), Slot::Trusted(work));
+        if self.ends.len() > 2 * self.ids.len() + ENDS_SPARE {
+            let ids = &self.ids;
+            self.ends.retain(|Reverse((until, id))| ids.get(id).is_some_and(|slot| slot.ends_at(*until)));
+        }
     }
 
     /// Adds a work to what is in flight (`sign` 1), or takes it off (-1).
@@ -209,25 +217,22 @@ impl Standing {
 
     /// Ends the work whose time is over: how many.
     pub(crate) fn expire(&mut self, at: Instant) -> usize {
-        if self.next_end.is_none_or(|next| next > at) {
-            return 0;
+        let mut over = 0;
+        while self.ends.peek().is_some_and(|Reverse((until, _))| *until <= at) {
+            let Some(Reverse((until, id))) = self.ends.pop() else { break };
+            if self.ids.get(&id).is_some_and(|slot| slot.ends_at(until))
+                && let Some(Slot::Trusted(work)) = self.ids.remove(&id)
+            {
+                self.weigh(&work, -1);
+                over += 1;
+            }
         }
-        let mut over = Vec::new();
-        let mut next_end: Option<Instant> = None;
-        self.ids.retain(|_, slot| match slot {
-            Slot::Trusted(work) if work.until <= at => {
-                over.push(work.clone());
-                false
-            }
-            Slot::Trusted(work) => {
-                next_end = Some(next_end.map_or(work.until, |next| next.min(work.until)));
-                true
-            }
-            Slot::Known { .. } => true,
-        });
-        self.next_end = next_end;
-        over.iter().for_each(|work| self.weigh(work, -1));
-        over.len()
+        over
+    }
+
+    #[cfg(test)]
+    pub(super) fn ends(&self) -> usize {
+        self.ends.len()
     }
 
     /// Makes room for other keys and groups.
@@ -267,7 +272,7 @@ impl Standing {
 }
 
 /// The entry of a name; a new one only while there is room.
-fn room<'a, K, T>(funds: &'a mut HashMap<K, Fund<T>>, name: &K) -> Option<&'a mut Fund<T>>
+fn room<'a, K, T>(funds: &'a mut HashMap<K, Fund<T>, RandomState>, name: &K) -> Option<&'a mut Fund<T>>
 where
     K: Clone + Eq + std::hash::Hash,
     Fund<T>: Default,
