@@ -30,8 +30,14 @@ local head, key = stored[1], stored[2]
 -- include lib/head
 if state ~= 'H' then
   call('ZREM', key_deadlines, key_record)
+  return answer(19, now, head, key, record)
 end
-if state ~= 'H' or now < expires then
+if now < expires then
+  -- A clock that went back can leave the place of an earlier hold of the same id, which would be due for ever.
+  local place = call('ZSCORE', key_deadlines, key_record)
+  if place and place + 0 < expires then
+    call('ZADD', key_deadlines, expires, key_record)
+  end
   return answer(19, now, head, key, record)
 end
 local charge = record_flags % 2 == 1

@@ -141,5 +141,12 @@ record = pack('<c1I6I6i7Bc18i7i7i7i7i7I2c0', state, created, expires, amount, re
 
 call('HSET', key_account, spread(writes))
 call('SET', key_record, record)
-call('ZADD', key_deadlines, expires, key_record)
+if flags % 8 >= 4 then
+  -- include lib/deadline
+  if key_queue then
+    call('ZREM', key_deadlines, key_record)
+    -- Also when others are in the queue already: a repair gives a lost deadline back by this script.
+    call('ZADD', key_deadlines .. '/', begins, key_queue)
+  end
+end
 return answer(1, now, head, key, record, '', shown(groups, starts, formats))

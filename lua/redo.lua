@@ -101,7 +101,9 @@ if head then
 end
 if stays then
   call('SET', key_record, entry_record)
-  call('ZADD', key_deadlines, string.format('%d', unpack('<I6', entry_record, 8)), key_record)
+  local expires = unpack('<I6', entry_record, 8)
+  call('ZREM', key_deadlines, key_record)
+  -- include lib/deadline
 elseif reserved == 1 and entry_record ~= '' then
   call('SET', key_record, entry_record, 'PX', tombstone_ms)
   call('ZREM', key_deadlines, key_record)

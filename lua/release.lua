@@ -56,7 +56,7 @@ local function release(keys, arg)
   found[key_record] = record
   call('HSET', key_account, spread(writes))
   call('SET', key_record, record, 'PX', tombstone_ms)
-  call('ZREM', key_deadlines, key_record)
+  -- include lib/ended
   return answer(1, now, head, key, record)
 end
 return calls(release, 4, 2)

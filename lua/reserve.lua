@@ -54,8 +54,9 @@ local function reserve(keys, arg)
       rest = rest .. pack('<I2c0Bc0', #field, field, sizes[i], sub(starts[i], 1, 7 * sizes[i]))
     end
   end
+  local expires = now + ttl_ms
   if status == 1 and flags == 0 then
-    record = pack('<c1I6I6i7c0', 'H', now, now + ttl_ms, amount, rest)
+    record = pack('<c1I6I6i7c0', 'H', now, expires, amount, rest)
   end
 
   -- The record is written when there is none: looking for one first would cost as much as this. What there is decides
@@ -92,7 +93,7 @@ local function reserve(keys, arg)
     windows = windows .. pack('<I2c0', #blob, blob)
   end
   call('HSET', key_account, spread(writes))
-  call('ZADD', key_deadlines, string.format('%d', now + ttl_ms), key_record)
+  -- include lib/deadline
   return answer(1, now, head, key, record, '', windows)
 end
 return calls(reserve, 4, 1)

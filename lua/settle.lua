@@ -121,7 +121,7 @@ local function settle(keys, arg)
   else
     call('SET', key_record, record, 'PX', tombstone_ms)
     if live then
-      call('ZREM', key_deadlines, key_record)
+      -- include lib/ended
     end
   end
   return answer(1, now, head, key, record)

@@ -266,8 +266,9 @@ fn start(config: &Config, house: House, threads: &[Handle]) -> Running {
     running.writeback.spawn("lag", |stop| wiring::run_lag(writeback, stop));
 
     let every = config.upkeep.sweep_interval;
-    let sweeper = engine.clone();
+    let (sweeper, cascader) = (engine.clone(), engine.clone());
     running.upkeep.spawn("sweep", move |stop| sweeper.run_sweeper(every, stop.signal()));
+    running.upkeep.spawn("cascade", move |stop| cascader.run_cascades(every, stop.signal()));
     if let Some(idle) = config.upkeep.unload_idle {
         let unloader = wiring::build_unloader(idle, &redis, &database);
         let round = upkeep::Round { stream: redis.stream.clone(), holder, idle };

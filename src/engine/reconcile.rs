@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     Answer, Engine,
     policies::no_account,
-    ports::{Audit, Ledgered, Position},
+    ports::{Audit, Ledgered, Listed, Position},
     step::{Done, Step, verdict},
 };
 use crate::quota::{
@@ -216,8 +216,7 @@ impl Engine {
 
     async fn read_redis(&self, account: &AccountId) -> Step<Option<Loaded>> {
         let Some((now, counters)) = self.counters.read_account(account).await? else { return Ok(None) };
-        let mut holds = self.counters.holds(account).await?;
-        let deadlines = self.counters.deadlines(account).await?;
+        let Listed { mut holds, deadlines } = self.counters.listed(account).await?;
         let mut still = self.stands(account, &counters).await?;
         if still && held::applied(&counters, &Held::of(&holds)) != counters {
             holds.extend(self.counters.unlisted(account).await?);

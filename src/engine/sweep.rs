@@ -28,6 +28,9 @@ const BATCH: usize = 64;
 /// Batches of one shard in one sweep; what is left waits for the next.
 const BATCHES_MAX: usize = 64;
 
+/// Queues are emptied fifteen seconds before their time, so they must be looked at more often than that.
+const CASCADE_EVERY_MAX: Duration = Duration::from_secs(5);
+
 type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unavailable>> + Send + 'a>>;
 
 impl Engine {
@@ -51,6 +54,49 @@ impl Engine {
             }
         }
         failure.map_or(Ok(ended), Err)
+    }
+
+    /// Takes holds that are due soon out of their queues, shard by shard: gateways' calls wait behind one step at most.
+    ///
+    /// # Errors
+    /// The first [`Unavailable`], after all shards were tried.
+    pub async fn cascade_once(&self) -> Result<(), Unavailable> {
+        let asked = (0..self.counters.shards()).map(|shard| self.counters.queues(shard)).collect();
+        let mut failure = None;
+        for (shard, queues) in (0..).zip(all(asked).await) {
+            let emptied = match queues {
+                Ok(queues) => self.empty(shard, &queues).await,
+                Err(unavailable) => Err(unavailable),
+            };
+            failure = failure.or(emptied.err());
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn empty(&self, shard: u16, queues: &[String]) -> Result<(), Unavailable> {
+        for queue in queues {
+            while self.counters.cascade(shard, queue).await? {}
+        }
+        Ok(())
+    }
+
+    /// Empties queues again and again until `stop` turns true or its sender is gone. Beside the sweep, which must not wait
+    /// for it: a queue of a busy shard is long, and is emptied well before its holds are due.
+    pub async fn run_cascades(self: Arc<Self>, every: Duration, mut stop: watch::Receiver<bool>) {
+        let mut ticks = tokio::time::interval(every.min(CASCADE_EVERY_MAX));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                _ = ticks.tick() => {}
+            }
+            let emptied = self.cascade_once().await;
+            if let (Err(unavailable), false) = (&emptied, failing) {
+                tracing::warn!("queues of deadlines could not be emptied everywhere: {unavailable}; trying again");
+            }
+            failing = emptied.is_err();
+        }
     }
 
     /// Sweeps again and again until `stop` turns true or its sender is gone.

@@ -80,6 +80,8 @@ pub const SCRIPTS: &[&str] = &[
     "policy",
     "hydrate",
     "due",
+    "cascade",
+    "queue_holds",
     "read_account",
     "read_record",
     "set_meta",

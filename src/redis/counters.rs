@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     engine::ports::{
-        AdjustCall, ChargeCall, Counters, ExtendCall, MendCall, Position, RefundCall, Reply, ReserveCall, ResetCall,
-        SettleCall, Status, Unavailable, UndoCall,
+        AdjustCall, ChargeCall, Counters, ExtendCall, Listed, MendCall, Position, RefundCall, Reply, ReserveCall,
+        ResetCall, SettleCall, Status, Unavailable, UndoCall,
     },
     quota::{
         clock::Millis,
@@ -80,9 +80,8 @@ impl Place {
         keys::record(self.shard, account, id)
     }
 
-    /// The set that this record's deadline is in.
-    pub(super) fn deadlines(&self, record: &str) -> String {
-        keys::deadlines(self.shard, record)
+    pub(super) fn deadlines(&self) -> String {
+        keys::deadlines(self.shard)
     }
 
     pub(super) fn stream(&self) -> String {
@@ -94,26 +93,26 @@ impl Place {
 impl Counters for Redis {
     async fn reserve(&self, call: &ReserveCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let record = place.record(call.account, call.id);
-        let deadlines = place.deadlines(&record);
-        let keys = [place.meta(), place.account(call.account), record, deadlines];
+        let keys = [place.meta(), place.account(call.account), place.record(call.account, call.id), place.deadlines()];
         self.share(&place, &self.scripts.reserve, &keys, &arguments::reserve(place.generation, call)?).await
     }
 
     async fn settle(&self, call: &SettleCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
-        let record = place.record(call.account, call.id);
-        let deadlines = place.deadlines(&record);
-        let keys = [place.meta(), record, place.account(call.account), deadlines, place.stream()];
+        let keys = [
+            place.meta(),
+            place.record(call.account, call.id),
+            place.account(call.account),
+            place.deadlines(),
+            place.stream(),
+        ];
         let arg = arguments::settle(place.generation, call, self.tombstone_ttl_ms)?;
         self.share(&place, &self.scripts.settle, &keys, &arg).await
     }
 
     async fn release(&self, account: &AccountId, id: &ReservationId) -> Result<Reply, Unavailable> {
         let place = self.place(account)?;
-        let record = place.record(account, id);
-        let deadlines = place.deadlines(&record);
-        let keys = [place.meta(), record, place.account(account), deadlines];
+        let keys = [place.meta(), place.record(account, id), place.account(account), place.deadlines()];
         let arg = arguments::release(place.generation, self.tombstone_ttl_ms);
         self.share(&place, &self.scripts.release, &keys, &arg).await
     }
@@ -121,9 +120,7 @@ impl Counters for Redis {
     async fn extend(&self, call: &ExtendCall<'_>) -> Result<Reply, Unavailable> {
         let place = self.place(call.account)?;
         let asked = arguments::extend(place.generation, call)?;
-        let record = place.record(call.account, call.id);
-        let deadlines = place.deadlines(&record);
-        let keys = [place.meta(), place.account(call.account), record, deadlines];
+        let keys = [place.meta(), place.account(call.account), place.record(call.account, call.id), place.deadlines()];
         self.ask(&place, &self.scripts.extend, &keys, &[&asked]).await
     }
 
@@ -205,9 +202,7 @@ impl Counters for Redis {
         let header = arguments::generation(place.generation);
         let args: [&[u8]; 4] =
             [&header, account.as_str().as_bytes(), id.as_str().as_bytes(), self.tombstone_ms.as_bytes()];
-        let record = place.record(account, id);
-        let deadlines = place.deadlines(&record);
-        let keys = [place.meta(), place.account(account), record, deadlines, place.stream()];
+        let keys = [place.meta(), place.account(account), place.record(account, id), place.deadlines(), place.stream()];
         self.ask(&place, &self.scripts.expire, &keys, &args).await
     }
 
@@ -249,12 +244,8 @@ impl Counters for Redis {
         self.loaded_page(shard, cursor).await
     }
 
-    async fn holds(&self, account: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
-        self.live_holds(account).await
-    }
-
-    async fn deadlines(&self, account: &AccountId) -> Result<Vec<(ReservationId, Millis)>, Unavailable> {
-        self.listed(account).await
+    async fn listed(&self, account: &AccountId) -> Result<Listed, Unavailable> {
+        self.listed_holds(account).await
     }
 
     async fn unlisted(&self, account: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
@@ -286,16 +277,15 @@ impl Counters for Redis {
     }
 
     async fn due(&self, shard: u16, most: usize) -> Result<Vec<(AccountId, ReservationId)>, Unavailable> {
-        let place = Place { shard, generation: self.caller.serving.generation(shard)? };
-        let header = arguments::generation(place.generation);
-        let keys: Vec<String> = std::iter::once(place.meta()).chain(keys::all_deadlines(shard)).collect();
-        let reply = self.raw(&place, &self.scripts.due, &keys, &[&header, most.to_string().as_bytes()]).await?;
-        if reply.status != Status::Done {
-            return Err(Unavailable::Recovering);
-        }
-        let split =
-            |member| keys::split_record(shard, bytes(member)?).ok_or_else(|| corrupt("a deadline of no record"));
-        reply.items.iter().map(split).collect()
+        self.due_holds(shard, most).await
+    }
+
+    async fn queues(&self, shard: u16) -> Result<Vec<String>, Unavailable> {
+        self.near_queues(shard).await
+    }
+
+    async fn cascade(&self, shard: u16, queue: &str) -> Result<bool, Unavailable> {
+        self.cascade_some(shard, queue).await
     }
 
     fn shards(&self) -> u16 {

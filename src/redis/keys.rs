@@ -33,23 +33,14 @@ pub(crate) fn meta(shard: u16) -> String {
     name(shard, 'm', [""; 2])
 }
 
-/// Sets that the deadlines of a shard are spread over.
-const DEADLINE_SETS: u8 = 16;
-
-/// Deadlines of live holds, that of this record's key among them. A set of at most 128 is a list that Redis walks
-/// through: in one set for a shard, thousands of live holds made that the dearest part of a reserve.
-pub(crate) fn deadlines(shard: u16, record: &str) -> String {
-    // The remainder is below 16.
-    deadline_set(shard, (xxh3_64(record.as_bytes()) % u64::from(DEADLINE_SETS)) as u8)
+/// Deadlines of live holds, but of those in queues.
+pub(crate) fn deadlines(shard: u16) -> String {
+    name(shard, 'x', [""; 2])
 }
 
-/// All sets of a shard.
-pub(crate) fn all_deadlines(shard: u16) -> impl Iterator<Item = String> {
-    (0..DEADLINE_SETS).map(move |set| deadline_set(shard, set))
-}
-
-fn deadline_set(shard: u16, set: u8) -> String {
-    name(shard, 'x', [itoa::Buffer::new().format(set), ""])
+/// The queues of a shard, by when their time begins.
+pub(crate) fn queues(shard: u16) -> String {
+    deadlines(shard) + "/"
 }
 
 /// The ledger stream.
@@ -85,9 +76,14 @@ pub(crate) fn split_account(shard: u16, key: &[u8]) -> Option<AccountId> {
     AccountId::new(key.strip_prefix(&format!("q{{{shard}}}a/"))?).ok()
 }
 
+/// What the keys of an account's reservations begin with.
+pub(crate) fn record_prefix(shard: u16, account: &AccountId) -> String {
+    format!("q{{{shard}}}r/{account}/")
+}
+
 /// Pattern of the reservations of an account. No id holds a letter that a glob knows.
 pub(crate) fn records(shard: u16, account: &AccountId) -> String {
-    format!("q{{{shard}}}r/{account}/*")
+    record_prefix(shard, account) + "*"
 }
 
 /// Tombstone of an operation that is no reservation.
@@ -131,16 +127,9 @@ mod tests {
     fn names_are_those_of_the_schema() {
         let (account, id) = (AccountId::new("a:1").unwrap(), ReservationId::new("r@1").unwrap());
         let names =
-            [meta(7), deadline_set(60, 15), stream(4095), super::account(7, &account), record(7, &account, &id)];
-        assert_eq!(names, ["q{7}m", "q{60}x/15", "q{4095}l", "q{7}a/a:1", "q{7}r/a:1/r@1"]);
+            [meta(7), deadlines(60), queues(60), stream(4095), super::account(7, &account), record(7, &account, &id)];
+        assert_eq!(names, ["q{7}m", "q{60}x", "q{60}x/", "q{4095}l", "q{7}a/a:1", "q{7}r/a:1/r@1"]);
         assert_eq!(key_field(KeyId::new("k").ok().as_ref()), "k\u{1f}k");
-    }
-
-    #[test]
-    fn deadlines_are_spread_over_all_sets() {
-        let sets: std::collections::BTreeSet<String> =
-            (0..200).map(|number| deadlines(7, &format!("q{{7}}r/a/{number}"))).collect();
-        assert_eq!(sets, all_deadlines(7).collect());
     }
 
     #[test]

@@ -73,26 +73,12 @@ impl Redis {
         Ok((next, page))
     }
 
-    pub(super) async fn live_holds(&self, account: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
-        let place = self.place(account)?;
-        let members = self.deadlines_of(&place, account).await?;
-        let mut holds = Vec::new();
-        for step in members.chunks(LOOKED_AT) {
-            let names: Vec<&[u8]> = step.iter().map(|(name, _)| name.as_slice()).collect();
-            holds.extend(self.held_among(&place, &names).await?);
-        }
-        // One that was extended meanwhile may be here twice.
-        holds.sort_by(|a, b| a.0.cmp(&b.0));
-        holds.dedup_by(|a, b| a.0 == b.0);
-        Ok(holds)
-    }
-
-    /// Those of the named records that are live holds.
+    /// Those of the named records that are live holds, each with its place among the names.
     pub(super) async fn held_among(
         &self,
         place: &Place,
         names: &[&[u8]],
-    ) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
+    ) -> Result<Vec<(usize, ReservationId, Record)>, Unavailable> {
         let mut get = ::redis::cmd("MGET");
         get.arg(place.meta()).arg(names);
         let mut values: Vec<Option<Vec<u8>>> = self.caller.plain(place.shard, &get).await?;
@@ -103,12 +89,12 @@ impl Redis {
             return Err(Unavailable::Recovering);
         }
         let mut held = Vec::new();
-        for (name, record) in names.iter().zip(records) {
+        for (at, (name, record)) in names.iter().zip(records).enumerate() {
             let Some(record) = record else { continue };
             let (_, id) = keys::split_record(place.shard, name).ok_or_else(|| corrupt("a deadline of no record"))?;
             let record = Record::unpack(&record).map_err(|_| corrupt("a record"))?;
             if record.state == State::Held {
-                held.push((id, record));
+                held.push((at, id, record));
             }
         }
         Ok(held)

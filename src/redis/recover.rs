@@ -43,7 +43,7 @@ impl Redis {
             keys::account(shard, &entry.account),
             record.clone(),
             operation.clone(),
-            keys::deadlines(shard, record),
+            keys::deadlines(shard),
             keys::stream(shard),
         ];
         let fence = pack_meta(fence);

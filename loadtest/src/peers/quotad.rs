@@ -112,7 +112,8 @@ impl Quotad {
         Ok(())
     }
 
-    /// Waits until Redis has forgotten what ended: only accounts, live holds and leases are left.
+    /// Waits until Redis has forgotten what ended: only accounts, live holds, their deadlines (some bytes of ended ones among
+    /// them) and leases are left.
     ///
     /// # Errors
     /// A sentence when that takes too long.

@@ -241,6 +241,15 @@ pub struct MendCall<'a> {
     pub fields: &'a [(Vec<u8>, Vec<u8>, Vec<u8>)],
 }
 
+/// What the list of deadlines has of an account.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    /// Reservations, and when each is due.
+    pub deadlines: Vec<(ReservationId, Millis)>,
+    /// Those of them that are live holds.
+    pub holds: Vec<(ReservationId, Record)>,
+}
+
 /// The counters. Every call is one script on one shard: atomic, and safe to repeat. Called from
 /// request handlers and the sweeper; waits at most the call's time budget, never blocks a thread.
 #[async_trait]
@@ -272,11 +281,8 @@ pub trait Counters: Send + Sync + 'static {
     /// A page of the loaded accounts of a shard and when each was last written; the cursor of the next
     /// page, 0 after the last. An account may come twice.
     async fn loaded(&self, shard: u16, cursor: u64) -> Result<(u64, Vec<(AccountId, Millis)>), Unavailable>;
-    /// Live holds of an account in the list of deadlines, read one by one: the caller compares heads before
-    /// and after.
-    async fn holds(&self, account: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable>;
-    /// What the list of deadlines has of an account: reservations, and when each is due.
-    async fn deadlines(&self, account: &AccountId) -> Result<Vec<(ReservationId, Millis)>, Unavailable>;
+    /// What the list of deadlines has of an account, read bit by bit: the caller compares heads before and after.
+    async fn listed(&self, account: &AccountId) -> Result<Listed, Unavailable>;
     /// Live holds of an account that the list of deadlines lacks. Walks over all keys of Redis: only for
     /// an account whose holds do not add up.
     async fn unlisted(&self, account: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable>;
@@ -289,6 +295,10 @@ pub trait Counters: Send + Sync + 'static {
     async fn read_record(&self, account: &AccountId, id: &ReservationId) -> Result<Option<Record>, Unavailable>;
     /// Holds of a shard whose deadline has passed, in no order.
     async fn due(&self, shard: u16, most: usize) -> Result<Vec<(AccountId, ReservationId)>, Unavailable>;
+    /// Queues of a shard whose holds are due soon: until they were taken out of it, none of them is.
+    async fn queues(&self, shard: u16) -> Result<Vec<String>, Unavailable>;
+    /// Takes some holds out of a queue; whether it has more.
+    async fn cascade(&self, shard: u16, queue: &str) -> Result<bool, Unavailable>;
     fn shards(&self) -> u16;
     fn shard_of(&self, account: &AccountId) -> u16;
 

@@ -22,7 +22,7 @@ pub use backlog::Backlog;
 pub use changes::Changes;
 pub use codes::{CodeFilter, CodePatch, CodeStore, Edited, GuessBound, Made, NewCodes, Redemption};
 pub use counters::{
-    AdjustCall, ChargeCall, Cost, Counters, ExtendCall, Field, MendCall, OpRecord, RefundCall, Reply, Reprice,
+    AdjustCall, ChargeCall, Cost, Counters, ExtendCall, Field, Listed, MendCall, OpRecord, RefundCall, Reply, Reprice,
     ReserveCall, ResetCall, SettleCall, Status, UndoCall,
 };
 pub use onboarding::{

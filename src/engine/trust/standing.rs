@@ -3,8 +3,7 @@
 //! lock of [`super::Trust`]; time is handed in.
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -30,8 +29,6 @@ use crate::{
 const KNOWN_MAX: usize = 1_000;
 /// Keys, and groups of limits, of one account whose numbers are kept.
 const FUNDS_MAX: usize = 1_024;
-/// Ends of works that are over already are thrown out when there are more of them than of others, by so many.
-const ENDS_SPARE: usize = 64;
 /// An account that nobody reserved for is forgotten after so long.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -43,8 +40,8 @@ pub(crate) struct Standing {
     ids: HashMap<ReservationId, Slot, RandomState>,
     /// The known ones of `ids`, oldest first.
     known: VecDeque<ReservationId>,
-    /// When each work ends by its time, the soonest first; also of works that are over already.
-    ends: BinaryHeap<Reverse<(Instant, ReservationId)>>,
+    /// When each work in `ids` ends by its time.
+    ends: BTreeSet<(Instant, ReservationId)>,
     asked_at: Instant,
 }
 
@@ -57,7 +54,7 @@ impl Standing {
             groups: HashMap::default(),
             ids: HashMap::default(),
             known: VecDeque::new(),
-            ends: BinaryHeap::new(),
+            ends: BTreeSet::new(),
             asked_at: at,
         }
     }
@@ -166,12 +163,8 @@ impl Standing {
     /// Takes up work that was admitted.
     pub(crate) fn take_up(&mut self, id: &ReservationId, work: Work) {
         self.weigh(&work, 1);
-        self.ends.push(Reverse((work.until, id.clone())));
+        self.ends.insert((work.until, id.clone()));
         self.ids.insert(id.clone(), Slot::Trusted(work));
-        if self.ends.len() > 2 * self.ids.len() + ENDS_SPARE {
-            let ids = &self.ids;
-            self.ends.retain(|Reverse((until, id))| ids.get(id).is_some_and(|slot| slot.ends_at(*until)));
-        }
     }
 
     /// Adds a work to what is in flight (`sign` 1), or takes it off (-1).
@@ -198,6 +191,7 @@ impl Standing {
         let (was_trusted, was_in_flight) = match &before {
             Some(Slot::Trusted(work)) => {
                 self.weigh(work, -1);
+                self.ends.remove(&(work.until, id.clone()));
                 (true, true)
             }
             Some(Slot::Known { was_trusted }) => (*was_trusted, false),
@@ -218,9 +212,8 @@ impl Standing {
     /// Ends the work whose time is over: how many.
     pub(crate) fn expire(&mut self, at: Instant) -> usize {
         let mut over = 0;
-        while self.ends.peek().is_some_and(|Reverse((until, _))| *until <= at) {
-            let Some(Reverse((until, id))) = self.ends.pop() else { break };
-            if self.ids.get(&id).is_some_and(|slot| slot.ends_at(until))
+        while self.ends.first().is_some_and(|(until, _)| *until <= at) {
+            if let Some((_, id)) = self.ends.pop_first()
                 && let Some(Slot::Trusted(work)) = self.ids.remove(&id)
             {
                 self.weigh(&work, -1);

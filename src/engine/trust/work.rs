@@ -30,13 +30,6 @@ pub(crate) enum Slot {
     },
 }
 
-impl Slot {
-    /// Whether it is work that ends at this instant.
-    pub(crate) fn ends_at(&self, at: Instant) -> bool {
-        matches!(self, Self::Trusted(work) if work.until == at)
-    }
-}
-
 /// A call that might be trusted.
 pub(crate) struct Question<'a> {
     pub(crate) rule: Rule,

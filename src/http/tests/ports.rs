@@ -13,9 +13,9 @@ use crate::{
         codes::Codes,
         ports::{
             AccountPatch, AdjustCall, Audit, Changes, ChargeCall, CodeFilter, CodePatch, CodeStore, Counters, Drain,
-            Edited, ExtendCall, GuessBound, KeyPatch, LedgerStore, Ledgered, Made, MendCall, NewCodes, PolicyStore,
-            Position, Posted, Put, Redemption, RefundCall, Reply, ReserveCall, ResetCall, SettingPut, SettingStore,
-            SettleCall, StoreError, Stored, StoredSettings, TariffVersion, Unavailable, UndoCall,
+            Edited, ExtendCall, GuessBound, KeyPatch, LedgerStore, Ledgered, Listed, Made, MendCall, NewCodes,
+            PolicyStore, Position, Posted, Put, Redemption, RefundCall, Reply, ReserveCall, ResetCall, SettingPut,
+            SettingStore, SettleCall, StoreError, Stored, StoredSettings, TariffVersion, Unavailable, UndoCall,
         },
         settings::Values,
     },
@@ -127,10 +127,13 @@ impl Counters for Nobody {
     async fn loaded(&self, _: u16, _: u64) -> Result<(u64, Vec<(AccountId, Millis)>), Unavailable> {
         gone()
     }
-    async fn holds(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
+    async fn listed(&self, _: &AccountId) -> Result<Listed, Unavailable> {
         gone()
     }
-    async fn deadlines(&self, _: &AccountId) -> Result<Vec<(ReservationId, Millis)>, Unavailable> {
+    async fn queues(&self, _: u16) -> Result<Vec<String>, Unavailable> {
+        gone()
+    }
+    async fn cascade(&self, _: u16, _: &str) -> Result<bool, Unavailable> {
         gone()
     }
     async fn unlisted(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {

@@ -149,9 +149,21 @@ const READ: &str = "
     for _, key in ipairs(redis.call('KEYS', tag .. 'a/*')) do
         accounts[#accounts + 1] = {key, redis.call('HGETALL', key)}
     end
-    for _, set in ipairs(redis.call('KEYS', tag .. 'x/*')) do
-        for _, key in ipairs(redis.call('ZRANGE', set, 0, -1)) do
-            holds[#holds + 1] = {key, redis.call('GET', key) or ''}
+    local listed = {}
+    local function deadline(key, queue)
+        local record = redis.call('GET', key) or ''
+        local state, _, expires = struct.unpack('<c1I6I6', record ~= '' and record or string.rep('0', 13))
+        -- In a queue, what has ended is of no account, and what has another deadline is elsewhere.
+        if not listed[key] and (not queue or state == 'H' and expires - expires % 15000 == queue) then
+            holds[#holds + 1], listed[key] = {key, record}, true
+        end
+    end
+    for _, key in ipairs(redis.call('ZRANGE', tag .. 'x', 0, -1)) do
+        deadline(key)
+    end
+    for _, queue in ipairs(redis.call('ZRANGE', tag .. 'x/', 0, -1)) do
+        for _, key in ipairs(redis.call('LRANGE', queue, 0, -1)) do
+            deadline(key, string.match(queue, '%d+$') * 15000)
         end
     end
     for _, entry in ipairs(redis.call('XRANGE', tag .. 'l', '-', '+')) do

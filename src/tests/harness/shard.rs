@@ -64,6 +64,7 @@ impl Shard {
         let mut read = Self::default();
         let tag = format!("q{{{shard}}}");
         let names: Vec<String> = ask(connection, &["KEYS", &format!("{tag}*")]);
+        let (mut begins, mut queues) = (BTreeMap::new(), BTreeMap::new());
         for name in names {
             let ttl: i64 = ask(connection, &["PTTL", &name]);
             if ttl >= 0 {
@@ -76,6 +77,14 @@ impl Shard {
                     read.records.insert(name, Record::unpack(&record).expect("a record"));
                 }
                 b'o' => drop(read.operations.insert(name.clone(), ask(connection, &["GET", &name]))),
+                b'x' if name.ends_with('/') => {
+                    let members: Vec<(String, i64)> = ask(connection, &["ZRANGE", &name, "0", "-1", "WITHSCORES"]);
+                    begins.extend(members);
+                }
+                b'x' if name.contains('/') => {
+                    let holds: Vec<String> = ask(connection, &["LRANGE", &name, "0", "-1"]);
+                    queues.insert(name, holds);
+                }
                 b'x' => {
                     let members: Vec<(String, i64)> = ask(connection, &["ZRANGE", &name, "0", "-1", "WITHSCORES"]);
                     read.deadlines.extend(members);
@@ -90,7 +99,24 @@ impl Shard {
                 other => panic!("a key of kind {}", char::from(other)),
             }
         }
+        let begin = |name: &String| name[tag.len() + 2..].parse::<i64>().expect("a queue's number") * 15_000;
+        let places = queues.keys().map(|name| (name.clone(), begin(name))).collect();
+        assert_eq!(begins, places, "every queue is listed under the time when it begins");
+        for (name, holds) in &queues {
+            for hold in holds {
+                read.take_queued(begin(name), hold);
+            }
+        }
         read
+    }
+
+    /// In a queue, what has ended is of no account, and what has another deadline is elsewhere.
+    fn take_queued(&mut self, begins: i64, hold: &String) {
+        let live = self.records.get(hold).filter(|record| record.state == State::Held);
+        if let Some(record) = live.filter(|record| (begins..begins + 15_000).contains(&record.expires.0)) {
+            let known = self.deadlines.insert(hold.clone(), record.expires.0);
+            assert!(known.is_none_or(|known| known == record.expires.0), "{hold} is listed under {known:?}, too");
+        }
     }
 
     fn key_of(&self, account: &str, kind: &str, rest: &str) -> String {

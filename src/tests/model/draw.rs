@@ -89,7 +89,7 @@ impl Driver {
     }
 
     pub(super) fn ttl_ms(&mut self) -> u32 {
-        self.pick(&[1, 3, 20, 200, 1_000, 60_000, 60_000])
+        self.pick(&[1, 3, 20, 200, 1_000, 31_000, 60_000])
     }
 
     pub(super) fn version(&mut self, account: &AccountId) -> u32 {

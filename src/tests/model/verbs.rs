@@ -301,7 +301,11 @@ impl Driver {
             .collect();
         let counters = &self.real.counters;
         let (before, _) = counters.read_account(&account).await.expect("an answer").expect("loaded");
-        let due = counters.due(counters.shard_of(&account), 10_000).await.expect("an answer");
+        let shard = counters.shard_of(&account);
+        for queue in counters.queues(shard).await.expect("an answer") {
+            while counters.cascade(shard, &queue).await.expect("an answer") {}
+        }
+        let due = counters.due(shard, 10_000).await.expect("an answer");
         let (after, _) = counters.read_account(&account).await.expect("an answer").expect("loaded");
         let mine: Vec<&ReservationId> = due.iter().filter(|(owner, _)| *owner == account).map(|(_, id)| id).collect();
         for (expires, id) in &live {

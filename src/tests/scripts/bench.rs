@@ -105,6 +105,19 @@ impl Bench {
         later
     }
 
+    /// What is due, after all queues that may be emptied were.
+    pub async fn due(&self, most: usize) -> Vec<(AccountId, ReservationId)> {
+        for queue in self.redis.queues(self.shard).await.unwrap() {
+            while self.redis.cascade(self.shard, &queue).await.unwrap() {}
+        }
+        self.redis.due(self.shard, most).await.unwrap()
+    }
+
+    /// What is held is that of the live holds, and so are the deadlines.
+    pub fn check_holds(&self) {
+        crate::shard::Shard::read(&mut self.server.connect(), self.shard).check_holds();
+    }
+
     pub async fn counters(&self) -> AccountCounters {
         self.redis.read_account(&self.account).await.unwrap().unwrap().1
     }

@@ -140,15 +140,15 @@ async fn the_live_holds_of_an_account_are_those_of_no_other() {
         .load(&AccountCounters { head: Head { version: 1, balance: 10, ..Head::default() }, ..Default::default() })
         .await;
     bench.reserve(&ask("r1", 9)).await;
-    let holds = bench.redis.holds(&bench.account).await.unwrap();
+    let holds = bench.redis.listed(&bench.account).await.unwrap().holds;
     assert_eq!(holds.iter().map(|(id, record)| (id.as_str(), record.held)).collect::<Vec<_>>(), [("r1", 9)]);
     bench.account = own;
-    let holds = bench.redis.holds(&bench.account).await.unwrap();
+    let holds = bench.redis.listed(&bench.account).await.unwrap().holds;
     assert_eq!(holds.len(), 698);
     assert_eq!(holds.iter().map(|(_, record)| record.rest()).sum::<i64>(), bench.head().await.held);
     assert!(holds.iter().any(|(name, record)| *name == id("r5") && record.rest() == 3));
     bench.fence().await;
-    assert!(matches!(bench.redis.holds(&bench.account).await, Err(Unavailable::Recovering)));
+    assert!(matches!(bench.redis.listed(&bench.account).await, Err(Unavailable::Recovering)));
 }
 
 #[tokio::test]

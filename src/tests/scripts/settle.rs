@@ -54,11 +54,13 @@ async fn a_settle_charges_the_cost_and_gives_the_rest_back() {
     assert_eq!(deltas, expected.map(|(metric, period, used)| (code(metric, period), DAY, used)));
     assert!(entry.windows.iter().all(|delta| delta.field == field()));
 
-    // The tombstone has a time to live; the hold is out of the deadlines.
-    let dump = bench.server.dump();
-    assert!(dump[format!("q{{{}}}r/acc/r1", bench.shard).as_bytes()].1);
+    // The tombstone has a time to live; the hold has no deadline any more, and its queue ends with nothing in it.
+    assert!(bench.server.dump()[format!("q{{{}}}r/acc/r1", bench.shard).as_bytes()].1);
+    assert_eq!(bench.redis.listed(&bench.account).await.unwrap().deadlines, []);
+    bench.advance(60_000).await;
+    assert_eq!(bench.due(10).await, []);
     let deadlines = format!("q{{{}}}x", bench.shard);
-    assert!(!dump.keys().any(|key| key.starts_with(deadlines.as_bytes())));
+    assert!(!bench.server.dump().keys().any(|key| key.starts_with(deadlines.as_bytes())));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use quotad::{
     engine::ports::{
-        AdjustCall, ChargeCall, Counters, ExtendCall, Load, MendCall, Position, RefundCall, Reply, ReserveCall,
+        AdjustCall, ChargeCall, Counters, ExtendCall, Listed, Load, MendCall, Position, RefundCall, Reply, ReserveCall,
         ResetCall, SettleCall, Status, Unavailable, UndoCall,
     },
     quota::{
@@ -137,10 +137,13 @@ impl Counters for FakeCounters {
     async fn loaded(&self, _: u16, _: u64) -> Result<(u64, Vec<(AccountId, Millis)>), Unavailable> {
         unimplemented!("not write-back's")
     }
-    async fn holds(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
+    async fn listed(&self, _: &AccountId) -> Result<Listed, Unavailable> {
         unimplemented!("not write-back's")
     }
-    async fn deadlines(&self, _: &AccountId) -> Result<Vec<(ReservationId, Millis)>, Unavailable> {
+    async fn queues(&self, _: u16) -> Result<Vec<String>, Unavailable> {
+        unimplemented!("not write-back's")
+    }
+    async fn cascade(&self, _: u16, _: &str) -> Result<bool, Unavailable> {
         unimplemented!("not write-back's")
     }
     async fn unlisted(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {

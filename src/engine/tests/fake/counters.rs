@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use super::{Fake, Seen, reply};
 use crate::{
     engine::ports::{
-        AdjustCall, ChargeCall, Counters, ExtendCall, MendCall, Position, RefundCall, Reply, ReserveCall, ResetCall,
-        SettleCall, Status, Unavailable, UndoCall,
+        AdjustCall, ChargeCall, Counters, ExtendCall, Listed, MendCall, Position, RefundCall, Reply, ReserveCall,
+        ResetCall, SettleCall, Status, Unavailable, UndoCall,
     },
     quota::{
         clock::{Millis, local_now},
@@ -205,14 +205,16 @@ impl Counters for Fake {
         Ok((next, page))
     }
 
-    async fn holds(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
-        Ok(self.state.lock().unwrap().holds.clone())
+    async fn listed(&self, _: &AccountId) -> Result<Listed, Unavailable> {
+        let state = self.state.lock().unwrap();
+        Ok(Listed { deadlines: state.deadlines.clone(), holds: state.holds.clone() })
     }
-
-    async fn deadlines(&self, _: &AccountId) -> Result<Vec<(ReservationId, Millis)>, Unavailable> {
-        Ok(self.state.lock().unwrap().deadlines.clone())
+    async fn queues(&self, _: u16) -> Result<Vec<String>, Unavailable> {
+        Ok(Vec::new())
     }
-
+    async fn cascade(&self, _: u16, _: &str) -> Result<bool, Unavailable> {
+        Ok(false)
+    }
     async fn unlisted(&self, _: &AccountId) -> Result<Vec<(ReservationId, Record)>, Unavailable> {
         Ok(self.state.lock().unwrap().unlisted.clone())
     }
