@@ -233,6 +233,8 @@ async fn an_id_that_is_used_again_is_listed_under_its_new_deadline_alone() {
     let now = bench.advance(110_000).await;
     assert!(first <= now && now < second);
     assert_eq!(due(&bench).await, [""; 0]);
+    // Not among the deadlines yet: a settle would leave it there.
+    assert_eq!(places(&bench), (0, 1));
     bench.check_holds();
     bench.advance(50_000).await;
     assert_eq!(due(&bench).await, ["r1"]);
