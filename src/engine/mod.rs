@@ -6,12 +6,13 @@
 //! when a script cannot decide), `content` (what makes two calls the same), `pricing`, `limits` and
 //! `denial` (numbers in, refusals out), `estimate` (what a call would hold), `sweep` (holds that nobody
 //! ended), `unload` (accounts that nobody uses), `degraded` (what is answered without Redis), `trust`
-//! (what is granted without asking).
+//! (what is granted without asking). `again` is the loop of what runs beside the calls.
 //! Deliberately absent: any lock or queue around an account while a call is under way; Redis orders the
 //! calls.
 
 pub mod accounts;
 pub mod adjust;
+mod again;
 pub mod balance;
 mod cache;
 mod changes;

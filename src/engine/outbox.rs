@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::{
     Answer, Engine,
     adjust::{Adjusted, Credit},
+    again::again,
     ports::{Closed, Due, Outbox, Owed, Raise, StoreError, Unavailable},
     step::Stop,
 };
@@ -78,21 +79,8 @@ impl Courier {
     }
 
     /// Looks again and again until `stop` turns true or its sender is gone.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let mut ticks = tokio::time::interval(PAUSE);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut failing = false;
-        loop {
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
-                _ = ticks.tick() => {}
-            }
-            let looked = self.look().await;
-            if let (Err(error), false) = (&looked, failing) {
-                tracing::warn!(%error, "the outbox cannot be looked at; trying again");
-            }
-            failing = looked.is_err();
-        }
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        again(PAUSE, stop, "the outbox cannot be looked at", || self.look()).await;
     }
 
     /// Looks at every row that is due: raises versions, closes what is posted, brings the rest.

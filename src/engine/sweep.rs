@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     Engine,
+    again::again,
     ports::{Reply, Status, Unavailable},
 };
 use crate::{
@@ -82,40 +83,18 @@ impl Engine {
 
     /// Empties queues again and again until `stop` turns true or its sender is gone. Beside the sweep, which must not wait
     /// for it: a queue of a busy shard is long, and is emptied well before its holds are due.
-    pub async fn run_cascades(self: Arc<Self>, every: Duration, mut stop: watch::Receiver<bool>) {
-        let mut ticks = tokio::time::interval(every.min(CASCADE_EVERY_MAX));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut failing = false;
-        loop {
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
-                _ = ticks.tick() => {}
-            }
-            let emptied = self.cascade_once().await;
-            if let (Err(unavailable), false) = (&emptied, failing) {
-                tracing::warn!("queues of deadlines could not be emptied everywhere: {unavailable}; trying again");
-            }
-            failing = emptied.is_err();
-        }
+    pub async fn run_cascades(self: Arc<Self>, every: Duration, stop: watch::Receiver<bool>) {
+        let failed = "queues of deadlines could not be emptied everywhere";
+        again(every.min(CASCADE_EVERY_MAX), stop, failed, || self.cascade_once()).await;
     }
 
     /// Sweeps again and again until `stop` turns true or its sender is gone.
-    pub async fn run_sweeper(self: Arc<Self>, every: Duration, mut stop: watch::Receiver<bool>) {
-        let mut ticks = tokio::time::interval(every);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut failing = false;
-        loop {
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
-                _ = ticks.tick() => {}
-            }
+    pub async fn run_sweeper(self: Arc<Self>, every: Duration, stop: watch::Receiver<bool>) {
+        let sweep = || async {
             self.trust.sweep(Instant::now());
-            let swept = self.sweep_once().await;
-            if let (Err(unavailable), false) = (&swept, failing) {
-                tracing::warn!("holds could not be swept everywhere: {unavailable}; trying again");
-            }
-            failing = swept.is_err();
-        }
+            self.sweep_once().await.map(drop)
+        };
+        again(every, stop, "holds could not be swept everywhere", sweep).await;
     }
 
     /// From these holds on, which are due.
